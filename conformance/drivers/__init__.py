@@ -1,0 +1,76 @@
+"""How to run an optimizer in each framework: a module for each, with the same verbs (`Driver`).
+
+A driver turns NumPy arrays into a framework's parameters, feeds given gradients through the framework's own machinery
+in one of its modes, and reads the weights back. It knows nothing of what is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, Protocol
+
+import numpy as np
+
+from unirms.registry import framework
+from unirms.state import OptimizerState
+
+Array = np.ndarray[Any, Any]
+Arrays = Mapping[str, Array]
+Make = Callable[..., Any]
+"""make(params, **options) -> optimizer; params is a mapping of names to the framework's parameters."""
+
+
+class Run(Protocol):
+    """An optimizer at work on some parameters."""
+
+    optimizer: Any
+
+    def step(self, grads: Arrays, learning_rate: float) -> None:
+        """Make one update with these gradients and this learning rate."""
+        ...
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of the parameters; bfloat16 comes as float32."""
+        ...
+
+    def state(self) -> OptimizerState:
+        """Return copies of the accumulators; bfloat16 comes as float32."""
+        ...
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a driver's `train` returns: the loss before each update, and the weights after the last."""
+
+    losses: list[float]
+    weights: dict[str, Array]
+
+
+class Driver(Protocol):
+    """What the worker needs of a framework."""
+
+    modes: Mapping[str, tuple[str, ...]]
+    """Mode -> the dtypes that the framework computes in it; the first mode is the usual one."""
+
+    def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> Run:
+        """Return a run over parameters with these values; `make` builds the optimizer.
+
+        Values for bfloat16 are float32 arrays that bfloat16 can hold; otherwise arrays have the dtype already.
+        """
+        ...
+
+    def train(self, make: Make, weights: Arrays, batches: Sequence[tuple[Array, Array]]) -> Training:
+        """Train a two-layer network with the framework's own autograd, in float32 and the usual mode.
+
+        ``softmax_cross_entropy(relu(x @ w1 + b1) @ w2 + b2, y)``, mean over the batch, one update for each (x, y);
+        `weights` holds w1, b1, w2, b2, and y holds the classes as int64.
+        """
+        ...
+
+
+def driver(name: str) -> Driver:
+    """Return the driver of a framework, loading the framework."""
+    loaded: Driver = import_module(f"{__name__}.{framework(name).name}").DRIVER
+    return loaded

@@ -1,0 +1,116 @@
+"""`build`, `config_of` and `state_of`: from a config to a live optimizer of any framework, and back."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+from unirms import registry
+from unirms.config import RMSPropConfig
+from unirms.errors import ConfigError, FidelityWarning, UnrepresentableError, UnsupportedError
+from unirms.names import matches
+from unirms.protocol import Adapter, NamedParameter
+from unirms.semantics import Difference, Fidelity
+from unirms.state import OptimizerState
+from unirms.translate import Native
+
+Policy = Literal["exact", "stock", "nearest"]
+
+
+def build(config: RMSPropConfig, framework: str, params: Any, *, policy: Policy = "exact", **options: Any) -> Any:
+    """Return an optimizer of `framework` that computes `config` for `params`.
+
+    Args:
+        config: what to compute.
+        framework: "torch", "keras", "mindspore" or "paddle", or an alias such as "tensorflow".
+        params: a model, (name, parameter) pairs, a mapping of names to parameters, or parameters.
+        policy: "exact" returns the stock class where it computes the config (with its state filled in where that is
+            enough), and otherwise unirms's subclass of it; "stock" returns the stock class or raises; "nearest"
+            returns the stock class and warns.
+        options: what the framework's adapter takes besides (`foreach` in torch, `name` in Keras and Paddle).
+
+    Raises:
+        UnrepresentableError: policy "stock", and the stock class computes something else.
+        UnsupportedError: the framework cannot compute this config for these parameters.
+        FrameworkMissingError: the framework does not load.
+
+    Warns:
+        FidelityWarning: policy "nearest", and the stock class computes something else.
+    """
+    if policy not in get_args(Policy):
+        raise ConfigError([f"policy={policy!r} is not allowed; policy must be one of {', '.join(get_args(Policy))}"])
+    adapter = registry.adapter(framework)
+    named = adapter.named_parameters(params)
+    config = _for_these(config, named)
+    _check_request(adapter, config, named, options)
+    native = config.to_native(adapter.framework)
+    found = (*native.differences, *adapter.limits(native, config, named))
+    obstacles = [difference for difference in found if not _seedable(difference)]
+    if obstacles and policy == "exact":
+        _refuse(adapter, adapter.refusals(config, named, exact=True))
+        return adapter.exact(config, named, options)
+    if obstacles and policy == "stock":
+        raise UnrepresentableError(native.target, obstacles)
+    _refuse(adapter, adapter.refusals(config, named, exact=False))
+    if obstacles:
+        _warn(native, obstacles)
+    return adapter.stock(native, config, named, options)
+
+
+def config_of(optimizer: Any) -> RMSPropConfig:
+    """Return what a live optimizer, stock or exact, computes with its present hyperparameters.
+
+    Raises:
+        ForeignOptimizerError: not an RMSProp of any framework.
+        UnsupportedError: its hyperparameters differ between parameters in a way that no config can say yet.
+    """
+    return registry.adapter_of(optimizer).config_of(optimizer)
+
+
+def state_of(optimizer: Any) -> OptimizerState:
+    """Return the accumulators of a live optimizer as NumPy arrays, by parameter name.
+
+    Raises:
+        ForeignOptimizerError: not an RMSProp of any framework.
+    """
+    return registry.adapter_of(optimizer).state_of(optimizer)
+
+
+def _for_these(config: RMSPropConfig, params: Sequence[NamedParameter]) -> RMSPropConfig:
+    """Return the config without name patterns that match none of these parameters."""
+    kept = tuple(pattern for pattern in config.no_weight_decay if any(matches(p.name, (pattern,)) for p in params))
+    return config if kept == config.no_weight_decay else config.replace(no_weight_decay=kept)
+
+
+def _check_request(
+    adapter: Adapter, config: RMSPropConfig, params: Sequence[NamedParameter], options: dict[str, Any]
+) -> None:
+    unknown = [name for name in options if name not in adapter.options]
+    if unknown:
+        allowed = ", ".join(adapter.options) or "none"
+        raise ConfigError([f"{unknown[0]}= is not an option of {adapter.framework}; its options are: {allowed}"])
+    if not params:
+        raise UnsupportedError("there are no parameters to optimize; give a model or a list of parameters")
+    twice = [name for name, count in Counter(p.name for p in params).items() if count > 1]
+    if twice:
+        raise UnsupportedError(f"parameter name {twice[0]!r} is given twice; names must be unique")
+    if len({id(p.value) for p in params}) < len(params):
+        raise UnsupportedError("a parameter is given twice under two names; it would be updated twice")
+    if config.groups:
+        _refuse(adapter, ["parameter groups are not built yet; build one optimizer for each group"])
+
+
+def _refuse(adapter: Adapter, reasons: Sequence[str]) -> None:
+    if reasons:
+        raise UnsupportedError(f"{adapter.framework}: {'; '.join(reasons)}")
+
+
+def _seedable(difference: Difference) -> bool:
+    return difference.fidelity is Fidelity.SEEDED
+
+
+def _warn(native: Native, differences: Sequence[Difference]) -> None:
+    reasons = "; ".join(str(difference) for difference in differences)
+    warnings.warn(f"{native.target} is not this config: {reasons}", FidelityWarning, stacklevel=3)

@@ -1,0 +1,68 @@
+"""What clips a gradient before it reaches the update: by value, by the norm of a tensor, by the norm of all tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from unirms.scalars import Number
+
+Arrays = dict[str, "np.ndarray[Any, Any]"]
+
+
+class _Clip(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ClipByValue(_Clip):
+    """Each element of the gradient is limited to [-limit, limit]."""
+
+    by: Literal["value"] = "value"
+    limit: Annotated[Number, Field(gt=0)]
+
+    def apply(self, grads: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
+        """Return the clipped gradients, same names, shapes and dtypes."""
+        return {name: np.clip(g, g.dtype.type(-self.limit), g.dtype.type(self.limit)) for name, g in grads.items()}
+
+
+class ClipByNorm(_Clip):
+    """The gradient of each tensor is scaled down to a Euclidean norm of at most `max_norm`.
+
+    ``g * max_norm / max(norm, max_norm)``: the form of `tf.clip_by_norm`, which leaves a zero gradient zero.
+    """
+
+    by: Literal["norm"] = "norm"
+    max_norm: Annotated[Number, Field(gt=0)]
+
+    def apply(self, grads: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
+        """Return the clipped gradients, same names, shapes and dtypes."""
+        return {name: _scaled(g, _norm([g]), self.max_norm) for name, g in grads.items()}
+
+
+class ClipByGlobalNorm(_Clip):
+    """All gradients are scaled down together to a joint Euclidean norm of at most `max_norm`."""
+
+    by: Literal["global_norm"] = "global_norm"
+    max_norm: Annotated[Number, Field(gt=0)]
+
+    def apply(self, grads: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
+        """Return the clipped gradients, same names, shapes and dtypes."""
+        norm = _norm(list(grads.values()))
+        return {name: _scaled(g, norm, self.max_norm) for name, g in grads.items()}
+
+
+Clip = Annotated[ClipByValue | ClipByNorm | ClipByGlobalNorm, Field(discriminator="by")]
+
+
+def _norm(grads: list[np.ndarray[Any, Any]]) -> Any:
+    """Return the joint Euclidean norm in the dtype of the gradients (NumPy's pairwise sum)."""
+    dtype = np.result_type(*grads) if grads else np.dtype(np.float64)
+    return np.sqrt(sum((np.sum(np.square(g), dtype=dtype) for g in grads), start=dtype.type(0)))
+
+
+def _scaled(grad: np.ndarray[Any, Any], norm: Any, max_norm: float) -> np.ndarray[Any, Any]:
+    limit = grad.dtype.type(max_norm)
+    return np.asarray(grad * limit / np.maximum(norm, limit), dtype=grad.dtype)

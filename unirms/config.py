@@ -1,0 +1,248 @@
+"""`RMSPropConfig`: the complete meaning of an RMSProp. No field depends on a framework.
+
+The update of one tensor, in order (the executable form is `unirms.reference`)::
+
+    g = grad / loss_scale;  g = -g if maximize;  g = clip(g)
+    weight decay:  g = g + weight_decay * w   ("l2")   or   w = w - lr * weight_decay * w   ("decoupled")
+    v = rho * v + (1 - rho) * g * g                    v starts at initial_mean_square
+    a = rho * a + (1 - rho) * g                        centered only; d = v - a * a, otherwise d = v
+    den = sqrt(d + epsilon)  ("inside_sqrt")    or     sqrt(d) + epsilon  ("outside_sqrt")
+    m = momentum * m + lr * g / den;  w = w - m        lr_in_momentum
+    b = momentum * b + g / den;       w = w - lr * b   otherwise
+    nesterov: the step is  momentum * m + lr * g / den,  or  lr * (momentum * b + g / den)
+
+Sources: Tieleman and Hinton, Lecture 6.5 (2012); Graves, "Generating Sequences With Recurrent Neural Networks"
+(arXiv:1308.0850) for the centered form; Dozat (2016) for Nesterov momentum inside an adaptive method; Loshchilov and
+Hutter (arXiv:1711.05101) for decoupled weight decay.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from unirms.clipping import Clip
+from unirms.errors import ConfigError
+from unirms.names import Pattern, matches
+from unirms.scalars import AsTuple, Flag, Number
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from unirms.translate import Native
+
+NonNegative = Annotated[Number, Field(ge=0)]
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+Positive = Annotated[Number, Field(gt=0)]
+
+EpsilonPlacement = Literal["inside_sqrt", "outside_sqrt"]
+NegativeVariance = Literal["propagate", "skip", "clamp"]
+WeightDecayMode = Literal["l2", "decoupled"]
+
+
+class ParameterGroup(BaseModel):
+    """Overrides for the parameters whose name matches `match`; the first group that matches a name wins."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    match: Annotated[tuple[Pattern, ...], AsTuple] = Field(min_length=1)
+    learning_rate: NonNegative | None = None
+    learning_rate_factor: NonNegative | None = None
+    rho: Fraction | None = None
+    epsilon: NonNegative | None = None
+    momentum: NonNegative | None = None
+    centered: Flag | None = None
+    weight_decay: NonNegative | None = None
+
+    @model_validator(mode="after")
+    def _one_learning_rate(self) -> Self:
+        if self.learning_rate is not None and self.learning_rate_factor is not None:
+            raise PydanticCustomError("two_rates", "give learning_rate or learning_rate_factor, not both")
+        return self
+
+
+class RMSPropConfig(BaseModel):
+    """The complete meaning of an RMSProp. Two equal configs mean the same numbers, in any framework.
+
+    Defaults are those of Keras 3. Frozen and hashable; `config.replace(rho=0.95)` returns a changed copy.
+
+    Raises:
+        ConfigError: naming what was given, what is allowed and, for a foreign or misspelt name, the right field.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learning_rate: NonNegative = Field(0.001, description="step size of every update")
+    rho: Fraction = Field(0.9, description="decay of the mean square (and of the mean gradient)")
+    epsilon: NonNegative = Field(1e-7, description="term that keeps the denominator away from zero")
+    epsilon_placement: EpsilonPlacement = Field("inside_sqrt", description="sqrt(d + epsilon) or sqrt(d) + epsilon")
+    momentum: NonNegative = Field(0.0, description="decay of the momentum buffer; 0 means no buffer")
+    nesterov: Flag = Field(False, description="step along momentum * buffer + update instead of the buffer")
+    lr_in_momentum: Flag = Field(True, description="the buffer accumulates lr * update (true) or update (false)")
+    centered: Flag = Field(False, description="divide by the variance of the gradient instead of its mean square")
+    negative_variance: NegativeVariance = Field(
+        "propagate",
+        description="when a centered denominator is not > 0: NaN as it comes, skip the element, or clamp the variance",
+    )
+    initial_mean_square: NonNegative = Field(0.0, description="value of the mean square before the first step")
+    bias_correction: Flag = Field(False, description="divide both means by 1 - rho**t, t counting from 1")
+    weight_decay: NonNegative = Field(0.0, description="coefficient of the weight decay")
+    weight_decay_mode: WeightDecayMode = Field(
+        "decoupled", description="added to the gradient, or taken off the weight"
+    )
+    no_weight_decay: Annotated[tuple[Pattern, ...], AsTuple] = Field(
+        (), description="name patterns of parameters without weight decay"
+    )
+    clip: Annotated[tuple[Clip, ...], AsTuple] = Field((), description="clips, applied in this order before decay")
+    loss_scale: Positive = Field(1.0, description="gradients are divided by it")
+    maximize: Flag = Field(False, description="ascend instead of descend")
+    groups: Annotated[tuple[ParameterGroup, ...], AsTuple] = Field((), description="overrides by parameter name")
+
+    # pydantic calls a custom __init__ for nested models too, so a config inside somebody else's model
+    # still reports an ordinary ValidationError there, while RMSPropConfig(...) itself raises ConfigError.
+    if not TYPE_CHECKING:
+
+        def __init__(self, **data: Any) -> None:
+            try:
+                super().__init__(**data)
+            except ValidationError as error:
+                raise ConfigError(explain_problems(error.errors(include_url=False))) from None
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> Self:
+        if self.nesterov and self.momentum == 0:
+            raise PydanticCustomError(
+                "nesterov_alone", "nesterov=True needs momentum > 0 (given momentum=0); set momentum or drop nesterov"
+            )
+        if self.bias_correction and self.rho == 1:
+            raise PydanticCustomError(
+                "no_correction", "bias_correction=True divides by 1 - rho**t, which is 0 for rho=1; use rho < 1"
+            )
+        return self
+
+    @classmethod
+    def model_validate(cls, obj: Any, **kwargs: Any) -> Self:
+        """Return a config from a mapping (or a config); errors are `ConfigError`, as for the constructor."""
+        return cast("Self", _raising_config_errors(super().model_validate, obj, **kwargs))
+
+    @classmethod
+    def model_validate_json(cls, json_data: str | bytes | bytearray, **kwargs: Any) -> Self:
+        """Return a config from JSON text; errors are `ConfigError`, as for the constructor."""
+        return cast("Self", _raising_config_errors(super().model_validate_json, json_data, **kwargs))
+
+    @classmethod
+    def from_native(cls, dialect: str, /, *args: Any, **kwargs: Any) -> RMSPropConfig:
+        """Return the config that a native class computes when it is called with these keyword arguments.
+
+        Arguments that are left out take the dialect's own defaults. Reading is always exact.
+
+        Raises:
+            UnknownNameError: no such dialect.
+            ConfigError: an argument that the native class does not take, or a value outside the config's ranges.
+        """
+        from unirms.dialects import get
+
+        if args:
+            raise ConfigError(
+                [f"from_native({dialect!r}, …) takes keyword arguments only (given {len(args)} positional)"]
+            )
+        return get(dialect).read(kwargs)
+
+    def to_native(self, dialect: str) -> Native:
+        """Return this config in the words of `dialect`, with the verdict and the differences.
+
+        Raises:
+            UnknownNameError: no such dialect.
+        """
+        from unirms.translate import to_native
+
+        return to_native(self, dialect)
+
+    def replace(self, **changes: Any) -> RMSPropConfig:
+        """Return a validated copy with some fields changed."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return RMSPropConfig(**(values | changes))
+
+    def for_parameter(self, name: str) -> RMSPropConfig:
+        """Return the config that holds for one parameter: groups and `no_weight_decay` resolved away."""
+        if not self.groups and not self.no_weight_decay:
+            return self
+        changes: dict[str, Any] = {"groups": (), "no_weight_decay": ()}
+        if matches(name, self.no_weight_decay):
+            changes["weight_decay"] = 0.0
+        group = next((group for group in self.groups if matches(name, group.match)), None)
+        if group is not None:
+            changes |= group.model_dump(exclude={"match", "learning_rate_factor"}, exclude_none=True)
+            if group.learning_rate_factor is not None:
+                changes["learning_rate"] = self.learning_rate * group.learning_rate_factor
+        if changes.get("momentum") == 0:
+            changes["nesterov"] = False
+        return self.replace(**changes)
+
+
+def _raising_config_errors(validate: Any, value: Any, **kwargs: Any) -> Any:
+    try:
+        return validate(value, **kwargs)
+    except ValidationError as error:
+        raise ConfigError(explain_problems(error.errors(include_url=False))) from None
+
+
+def explain_problems(errors: Sequence[ErrorDetails]) -> list[str]:
+    """Return one sentence for each of pydantic's errors: what was given, what is allowed, what to do."""
+    return [_sentence(error) for error in errors]
+
+
+def _sentence(error: ErrorDetails) -> str:
+    # Discriminated unions put their tag into the location; only real steps help a reader.
+    steps = [str(step) for step in error["loc"] if step not in {"value", "norm", "global_norm"}]
+    place = ".".join(steps)
+    nested = error.get("ctx", {}).get("error")
+    if isinstance(nested, ConfigError):  # our own error, raised by a validated copy of a config
+        return str(nested)
+    if error["type"] == "extra_forbidden":
+        return f"{place}={error['input']!r} is not a field; {_right_field(steps[-1])}"
+    if not steps:
+        return error["msg"] if "=" in error["msg"] else f"a config is a mapping of fields (given {error['input']!r})"
+    if error["type"] in {"bad_pattern", "two_rates"}:
+        return f"{place}: {error['msg']}"
+    if error["type"] == "missing":
+        return f"{place} is missing"
+    return f"{place}={error['input']!r} is not allowed; {place} must be {_allowed(error)}"
+
+
+def _allowed(error: ErrorDetails) -> str:
+    context = error.get("ctx", {})
+    kind = error["type"]
+    if kind in {"literal_error", "union_tag_invalid"}:
+        return "one of " + str(context.get("expected", context.get("expected_tags"))).replace(" or ", ", ")
+    if kind == "not_a_flag":
+        return "True or False"
+    if kind in {"greater_than_equal", "greater_than", "less_than_equal", "not_a_number", "not_finite"}:
+        return f"a finite number {_range(str(error['loc'][-1]))}".rstrip()
+    return error["msg"][0].lower() + error["msg"][1:]
+
+
+def _range(name: str) -> str:
+    """Return the allowed range of a field, read off its declaration."""
+    declared = {**ParameterGroup.model_fields, **RMSPropConfig.model_fields}.get(name)
+    if declared is None:  # limits of clips
+        return "> 0"
+    signs = {"ge": ">=", "gt": ">", "le": "<="}
+    bounds = ((sign, getattr(item, kind, None)) for item in declared.metadata for kind, sign in signs.items())
+    return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
+
+
+def _right_field(name: str) -> str:
+    """Return what to write instead of a name that no field has."""
+    from unirms.dialects import fields_called
+
+    fields = list(RMSPropConfig.model_fields)
+    foreign = fields_called(name)
+    if foreign:
+        return "write " + " or ".join(foreign)
+    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
+    return f"did you mean {close[0]}?" if close else "the fields are " + ", ".join(fields)

@@ -1,0 +1,65 @@
+"""The thirteen dialects, a file each, and how to find one by name.
+
+A new dialect is a new file with a `DIALECT` and a line in `_FILES`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import import_module
+
+from unirms.dialects.base import Dialect
+from unirms.errors import UnknownNameError
+
+_FILES = (
+    "torch",
+    "keras",
+    "keras_legacy",
+    "tf1",
+    "mindspore",
+    "mindspore_experimental",
+    "paddle",
+    "paddle_fluid",
+    "timm",
+    "sb3",
+    "pfrl",
+    "optax",
+    "mlx",
+)
+# Symbols that papers and documentations use for several fields.
+_SYMBOLS = {
+    "beta": ("momentum", "rho"),
+    "mu": ("momentum",),
+    "gamma": ("rho", "learning_rate"),
+    "eta": ("learning_rate",),
+}
+
+
+@cache
+def all_dialects() -> dict[str, Dialect]:
+    """Return every dialect by its name, in the order of the documentation."""
+    found = (import_module(f"unirms.dialects.{file}").DIALECT for file in _FILES)
+    return {dialect.name: dialect for dialect in found}
+
+
+def get(name: str) -> Dialect:
+    """Return the dialect of that name or alias; letter case does not matter.
+
+    Raises:
+        UnknownNameError: no such dialect.
+    """
+    wanted = str(name).lower()
+    for dialect in all_dialects().values():
+        if wanted == dialect.name or wanted in dialect.aliases:
+            return dialect
+    close = difflib.get_close_matches(wanted, all_dialects(), n=1)
+    hint = f"did you mean {close[0]}?" if close else "they are " + ", ".join(all_dialects())
+    raise UnknownNameError(f"{name!r} is not a dialect that unirms knows; {hint}")
+
+
+def fields_called(name: str) -> list[str]:
+    """Return the config fields that any dialect (or a paper's symbol) calls by this name."""
+    arguments = (dialect.argument(name) for dialect in all_dialects().values())
+    found = [config_field for argument in arguments if argument is not None for config_field in argument.fields]
+    return list(dict.fromkeys([*found, *_SYMBOLS.get(name, ())]))

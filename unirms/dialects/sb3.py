@@ -1,0 +1,16 @@
+"""Stable-Baselines3: `RMSpropTFLike`, PyTorch's class with TensorFlow 1's epsilon and first mean square."""
+
+from dataclasses import replace
+
+from unirms.dialects.pfrl import DIALECT as PFRL
+
+DIALECT = replace(
+    PFRL,
+    name="sb3",
+    target="stable_baselines3.common.sb2_compat.rmsprop_tf_like.RMSpropTFLike",
+    package="stable-baselines3",
+    aliases=("stable-baselines3", "stable_baselines3"),
+    docs="https://stable-baselines3.readthedocs.io/en/master/modules/a2c.html",
+    fixed={**PFRL.fixed, "initial_mean_square": 1.0},
+    remarks=("Unlike TensorFlow's, its momentum buffer does not hold the learning rate.",),
+)

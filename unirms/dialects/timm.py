@@ -1,0 +1,36 @@
+"""timm: `RMSpropTF`, TensorFlow 1's form in PyTorch."""
+
+from unirms.dialects.base import Dialect, apart, carries, converts, refuses
+
+DIALECT = Dialect(
+    name="timm",
+    target="timm.optim.RMSpropTF",
+    package="timm",
+    docs="https://huggingface.co/docs/timm/reference/optimizers#timm.optim.RMSpropTF",
+    arguments=(
+        apart("params", None, "the parameters"),
+        carries("lr", "learning_rate", 0.01),
+        carries("alpha", "rho", 0.9),
+        carries("eps", "epsilon", 1e-10),
+        carries("weight_decay", "weight_decay", 0.0),
+        carries("momentum", "momentum", 0.0),
+        carries("centered", "centered", False),
+        converts(
+            "decoupled_decay",
+            ("weight_decay_mode",),
+            False,
+            lambda value: {"weight_decay_mode": "decoupled" if value else "l2"},
+            lambda config: config.weight_decay_mode == "decoupled",
+        ),
+        refuses("corrected_weight_decay", False, "it scales the decay by lr / max_lr"),
+        carries("lr_in_momentum", "lr_in_momentum", True),
+        refuses("caution", False, "it masks updates whose sign differs from the gradient's"),
+        apart("foreach", None, "which kernels run; the same numbers"),
+    ),
+    fixed={
+        "epsilon_placement": "inside_sqrt",
+        "initial_mean_square": 1.0,
+        "negative_variance": "propagate",
+    },
+    exempts=True,
+)

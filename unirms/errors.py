@@ -1,0 +1,73 @@
+"""The errors of unirms.
+
+::
+
+    UnirmsError
+    ├── ConfigError                 a value or a name that no config accepts
+    ├── UnknownNameError            a dialect or framework that unirms does not know
+    ├── UnrepresentableError        a config that the stock class cannot say (policy="stock")
+    ├── UnsupportedError            something that the framework, or this version of unirms, cannot do
+    ├── FrameworkMissingError       the framework is not installed, or does not load
+    └── ForeignOptimizerError       an object that no adapter recognises
+
+    FidelityWarning                 policy="nearest" built something that is not the config
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from unirms.semantics import Difference
+
+
+class UnirmsError(Exception):
+    """The root of all errors that unirms raises on purpose."""
+
+
+class ConfigError(UnirmsError, ValueError):
+    """A value or a name that no config accepts; `problems` has one sentence for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[tuple[str, ...]]]:
+        return type(self), (self.problems,)
+
+
+class UnknownNameError(UnirmsError, LookupError):
+    """A dialect or framework that unirms does not know."""
+
+
+class UnrepresentableError(UnirmsError):
+    """The stock class cannot say the config; `differences` says where they part."""
+
+    def __init__(self, target: str, differences: Sequence[Difference]) -> None:
+        self.target = target
+        self.differences = tuple(differences)
+        reasons = "; ".join(str(difference) for difference in self.differences)
+        super().__init__(
+            f"{target} cannot compute this config: {reasons}. "
+            'Use policy="exact" for an optimizer that does, or policy="nearest" to accept the differences.'
+        )
+
+    def __reduce__(self) -> tuple[type[UnrepresentableError], tuple[str, tuple[Difference, ...]]]:
+        return type(self), (self.target, self.differences)
+
+
+class UnsupportedError(UnirmsError):
+    """Something that the framework, or this version of unirms, cannot do; the message says which and what to do."""
+
+
+class FrameworkMissingError(UnirmsError, ImportError):
+    """The framework is not installed, or does not load; the message has the pip command."""
+
+
+class ForeignOptimizerError(UnirmsError, TypeError):
+    """An object that no adapter recognises as an RMSProp of its framework."""
+
+
+class FidelityWarning(UserWarning):
+    """`policy="nearest"` built an optimizer that differs from the config; the message names the differences."""

@@ -1,0 +1,116 @@
+"""The one place that lists the frameworks unirms builds optimizers for: names, modules, packages, adapters."""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from unirms import dialects
+from unirms.errors import ForeignOptimizerError, FrameworkMissingError, UnknownNameError
+
+if TYPE_CHECKING:
+    from unirms.protocol import Adapter
+
+
+@dataclass(frozen=True)
+class Framework:
+    """One framework.
+
+    Attributes:
+        name: the name of the framework, of its adapter and of the dialect of its stock class.
+        title: its name in prose.
+        modules: the modules to import; the first is the framework itself.
+        packages: the distributions whose versions identify an installation.
+        extra: the extra of unirms that installs it.
+        environment: variables that keep its logs quiet, set in worker processes.
+    """
+
+    name: str
+    title: str
+    modules: tuple[str, ...]
+    packages: tuple[str, ...]
+    extra: str
+    environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def pip(self) -> str:
+        """The command that installs it."""
+        return f'pip install "unirms[{self.extra}]"'
+
+
+FRAMEWORKS: dict[str, Framework] = {
+    framework.name: framework
+    for framework in (
+        Framework("torch", "PyTorch", ("torch",), ("torch",), "torch"),
+        Framework(
+            "keras",
+            "TensorFlow/Keras",
+            ("keras", "tensorflow"),
+            ("keras", "tensorflow", "tensorflow-cpu"),
+            "tensorflow",
+            (("KERAS_BACKEND", "tensorflow"), ("TF_CPP_MIN_LOG_LEVEL", "3"), ("TF_ENABLE_ONEDNN_OPTS", "0")),
+        ),
+        Framework("mindspore", "MindSpore", ("mindspore",), ("mindspore",), "mindspore", (("GLOG_v", "3"),)),
+        Framework(
+            "paddle", "PaddlePaddle", ("paddle",), ("paddlepaddle", "paddlepaddle-gpu"), "paddle", (("GLOG_v", "3"),)
+        ),
+    )
+}
+
+
+def framework(name: str) -> Framework:
+    """Return the framework of that name; the aliases of its dialect work too.
+
+    Raises:
+        UnknownNameError: no such framework, or a dialect that has no adapter.
+    """
+    wanted = str(name).lower()
+    for candidate in FRAMEWORKS.values():
+        if wanted == candidate.name or wanted in dialects.get(candidate.name).aliases:
+            return candidate
+    close = difflib.get_close_matches(wanted, FRAMEWORKS, n=1)
+    hint = f"did you mean {close[0]}?" if close else "they are " + ", ".join(FRAMEWORKS)
+    raise UnknownNameError(f"{name!r} is not a framework that unirms builds optimizers for; {hint}")
+
+
+def adapter(name: str) -> Adapter:
+    """Return the adapter of a framework, loading the framework.
+
+    Raises:
+        UnknownNameError: no such framework.
+        FrameworkMissingError: it is not installed, or does not load.
+    """
+    wanted = framework(name)
+    try:
+        loaded: Adapter = import_module(f"unirms.adapters.{wanted.name}").ADAPTER
+    except ImportError as error:
+        raise FrameworkMissingError(
+            f"{wanted.title} does not load here ({error}); install it with: {wanted.pip}"
+        ) from error
+    return loaded
+
+
+def adapter_of(optimizer: Any) -> Adapter:
+    """Return the adapter that knows this optimizer; a framework that nobody has imported is never loaded for it.
+
+    Raises:
+        ForeignOptimizerError: not an RMSProp, stock or exact, of any framework.
+    """
+    for name in _frameworks_behind(optimizer):
+        candidate = adapter(name)
+        if candidate.owns(optimizer):
+            return candidate
+    kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
+    stock = ", ".join(dialects.get(name).target for name in FRAMEWORKS)
+    raise ForeignOptimizerError(f"{kind} is not an RMSProp that unirms can read; it reads {stock} and what it builds")
+
+
+def _frameworks_behind(optimizer: Any) -> Iterator[str]:
+    roots = {base.__module__.partition(".")[0] for base in type(optimizer).__mro__}
+    for candidate in FRAMEWORKS.values():
+        if roots & set(candidate.modules) and sys.modules.keys() & set(candidate.modules):
+            yield candidate.name
