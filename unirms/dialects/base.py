@@ -117,6 +117,7 @@ class Dialect:
         settle: last word on the fields, for choices that depend on other arguments.
         aliases: other names under which a user may ask for it.
         exempts: whether single parameters can be left out of the weight decay (groups or a filter).
+        rounds: config fields that the class passes through float32 even where the weights are float64.
         remarks: what a user should know and no field can say.
     """
 
@@ -130,6 +131,7 @@ class Dialect:
     settle: Callable[[Fields], Fields] = field(default=lambda fields: fields)
     aliases: tuple[str, ...] = ()
     exempts: bool = False
+    rounds: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
 
     def argument(self, name: str) -> Argument | None:

@@ -73,8 +73,6 @@ DIALECT = Dialect(
     },
     settle=gather_clips,
     exempts=True,
-    remarks=(
-        "The learning rate and the weight decay pass through float32 even where the weights are float64.",
-        "Gradients with repeated rows (IndexedSlices) sum the squares instead of squaring the sum.",
-    ),
+    rounds=("learning_rate", "weight_decay"),
+    remarks=("Gradients with repeated rows (IndexedSlices) sum the squares instead of squaring the sum.",),
 )

@@ -42,5 +42,6 @@ DIALECT = Dialect(
         "weight_decay_mode": "l2",
     },
     settle=settle,
+    rounds=("learning_rate", "rho", "momentum"),
     remarks=("Its epsilon moves under the root as soon as there is momentum, and epsilon=0 becomes 1e-7.",),
 )

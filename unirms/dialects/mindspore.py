@@ -43,5 +43,6 @@ DIALECT = Dialect(
     },
     settle=settle,
     exempts=True,
+    rounds=("learning_rate", "rho", "epsilon", "momentum", "weight_decay", "loss_scale"),
     remarks=("Parameters that are not grouped and have beta or gamma in their names get no weight decay.",),
 )

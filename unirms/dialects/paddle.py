@@ -29,8 +29,6 @@ DIALECT = Dialect(
         "weight_decay_mode": "l2",
     },
     exempts=True,
-    remarks=(
-        "Its documentation says Nesterov momentum; it computes plain momentum.",
-        "rho, epsilon and momentum are float32 attributes of the kernel, also for float64 weights.",
-    ),
+    rounds=("rho", "epsilon", "momentum"),  # attributes of the kernel
+    remarks=("Its documentation says Nesterov momentum; it computes plain momentum.",),
 )

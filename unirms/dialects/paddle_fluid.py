@@ -32,5 +32,6 @@ DIALECT = Dialect(
     ),
     fixed=PADDLE.fixed,
     exempts=True,
+    rounds=("learning_rate", "rho", "epsilon", "momentum", "weight_decay"),
     remarks=("Its kernel has float32 only.",),
 )

@@ -24,5 +24,5 @@ DIALECT = Dialect(
         "negative_variance": "propagate",
         "weight_decay_mode": "l2",
     },
-    remarks=("All hyperparameters are float32, also for float64 variables.",),
+    rounds=("learning_rate", "rho", "epsilon", "momentum"),
 )

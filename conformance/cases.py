@@ -1,0 +1,249 @@
+"""What the parity report runs: configs, dtypes, modes, sizes, gradients and learning rates, as data.
+
+For every mode and dtype of a framework, a pairwise covering array over all axes of the config and of the input; then
+edge cases; then random combinations in float32 until there are `AT_LEAST`.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+from allpairspy import AllPairs
+from pydantic import BaseModel, ConfigDict
+
+from unirms.config import RMSPropConfig
+
+from .drivers import Array
+
+AT_LEAST: Final = 208
+STEPS: Final = 50
+# Both sides of every SIMD width and of the threading thresholds; MindSpore's kernel works in blocks of 8.
+SIZES: Final = (1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 100, 1000, 4096)
+LARGE: Final = 100_003
+
+LIMIT_ULP: Final[Mapping[str, float]] = {
+    # A hand-written float32 loop stays under 17 of these ULP over hundreds of random configs of 30 steps; 50 steps,
+    # four times as many operations with Nesterov and decay, and framework kernels with an ULP of their own: 32.
+    "float32": 32.0,
+    "float64": 32.0,
+    # Here a step is a few ULP of the weight, so that rounding errs the same way step after step instead of at random:
+    # with decay the weight is rounded twice a step, 50 steps x 2 x half an ULP, and a quarter more for the step itself.
+    "float16": 64.0,
+    "bfloat16": 64.0,
+}
+
+
+class Case(BaseModel):
+    """One optimizer over several tensors for `steps` updates; everything random follows from `seed`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    config: dict[str, Any]
+    mode: str
+    dtype: str
+    sizes: tuple[int, ...]
+    gradients: str
+    rates: str
+    seed: int
+    steps: int = STEPS
+
+    def initial(self) -> dict[str, Array]:
+        """Return the parameters before the first step: standard normal, held exactly by the dtype."""
+        rng = np.random.default_rng([self.seed, 0])
+        return {f"p{i}": held_by(rng.standard_normal(size), self.dtype) for i, size in enumerate(self.sizes)}
+
+    def gradients_at(self, step: int) -> dict[str, Array]:
+        """Return the gradients of update number `step`, counted from 0, times the loss scale."""
+        rng = np.random.default_rng([self.seed, 1 + step])
+        scale = float(self.config.get("loss_scale", 1.0))
+        made = GRADIENTS[self.gradients]
+        return {f"p{i}": held_by(made(rng, size, step) * scale, self.dtype) for i, size in enumerate(self.sizes)}
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of update number `step`, counted from 0."""
+        return float(RATES[self.rates](float(self.config["learning_rate"]), step))
+
+
+def held_by(values: Array, dtype: str) -> Array:
+    """Return values rounded to `dtype`; bfloat16 as float32 arrays with the lower 16 bits cleared."""
+    if dtype == "bfloat16":
+        bits = np.asarray(values, dtype=np.float32).view(np.uint32)
+        return np.asarray((bits & np.uint32(0xFFFF0000)).view(np.float32))
+    return np.asarray(values, dtype=dtype)
+
+
+def _scaled(scale: float) -> Any:
+    return lambda rng, size, step: rng.standard_normal(size) * scale
+
+
+def _mixed(rng: np.random.Generator, size: int, step: int) -> Array:
+    """Return gradients whose elements keep their own scale, from 1 down to 1e-6, over all steps."""
+    scales = 10.0 ** -np.linspace(0.0, 6.0, size)
+    return np.asarray(rng.standard_normal(size) * scales)
+
+
+def _away_from_zero(rng: np.random.Generator, size: int, step: int) -> Array:
+    """Return gradients of either sign whose squares float16 holds as normal numbers."""
+    return np.asarray(rng.uniform(0.5, 2.0, size) * rng.choice((-1.0, 1.0), size))
+
+
+def _with_zeros(rng: np.random.Generator, size: int, step: int) -> Array:
+    """Return gradients of which every other element is always 0."""
+    return np.asarray(rng.standard_normal(size) * (np.arange(size) % 2))
+
+
+def _with_infinities(rng: np.random.Generator, size: int, step: int) -> Array:
+    """Return gradients with one infinite element at the eleventh step."""
+    values = rng.standard_normal(size)
+    if step == 10:
+        values[size // 2] = np.inf
+    return np.asarray(values)
+
+
+GRADIENTS: Final[Mapping[str, Any]] = {
+    "1": _scaled(1.0),
+    "1e-3": _scaled(1e-3),
+    "1e-6": _scaled(1e-6),
+    "mixed": _mixed,
+    "0.5 to 2": _away_from_zero,
+    "zeros": _with_zeros,
+    "infinities": _with_infinities,
+}
+RATES: Final[Mapping[str, Any]] = {
+    "constant": lambda rate, step: rate,
+    "halved": lambda rate, step: rate if step < STEPS // 2 else rate / 2,
+    "every step": lambda rate, step: rate * 0.93**step,
+    "paused": lambda rate, step: 0.0 if 20 <= step < 25 else rate,  # also a warmup from 0 seen from its end
+}
+
+AXES: Final[Mapping[str, Sequence[Any]]] = {
+    "epsilon": (1e-2, 1e-7, 1e-8),
+    "epsilon_placement": ("inside_sqrt", "outside_sqrt"),
+    "rho": (0.9, 0.99, 0.5),
+    "momentum": (0.0, 0.9, "nesterov"),
+    "lr_in_momentum": (True, False),
+    "centered": (False, "propagate", "skip", "clamp"),
+    "initial_mean_square": (0.0, 1.0, 0.25),
+    "bias_correction": (False, True),
+    "weight_decay": (0.0, "l2", "decoupled", "l2 exempt", "decoupled exempt"),
+    "loss_scale": (1.0, 1024.0, 3.0),
+    "maximize": (False, True),
+    "gradients": ("1", "1e-3", "1e-6", "mixed"),
+    "rates": ("constant", "halved", "every step", "paused"),
+    "sizes": ("small", "large"),
+}
+# float16 and bfloat16 hold few numbers: hyperparameters that they hold exactly, gradients whose squares they hold, and
+# a decay whose every step is more than half an ULP of the weight (below that, all of it is rounded away).
+LOW_PRECISION: Final[Mapping[str, Sequence[Any]]] = {
+    **AXES,
+    "epsilon": (2.0**-7, 2.0**-10),
+    "rho": (0.875, 0.9375, 0.5),
+    "momentum": (0.0, 0.875, "nesterov"),
+    "bias_correction": (False,),  # 1 - rho**t is not held by these dtypes
+    "loss_scale": (1.0, 4.0),
+    "gradients": ("0.5 to 2",),
+    "rates": ("constant", "halved", "paused"),
+    "sizes": ("small",),
+}
+
+
+def cases(modes: Mapping[str, Sequence[str]]) -> list[Case]:
+    """Return the cases of a framework with these modes and dtypes; the same list every time."""
+    found: list[Case] = []
+    for mode, dtypes in modes.items():
+        for dtype in dtypes:
+            rows = _pairwise(dtype)
+            found += [_case(f"{mode}/{dtype}/pair-{i:02}", row, mode, dtype, i) for i, row in enumerate(rows)]
+            found += [edge.model_copy(update={"mode": mode, "dtype": dtype}) for edge in _edges(mode, dtype)]
+    usual = next(iter(modes))
+    for i, row in enumerate(_random(max(0, AT_LEAST - len(found)))):
+        found.append(_case(f"{usual}/float32/random-{i:03}", row, usual, "float32", 1000 + i))
+    return found
+
+
+def _pairwise(dtype: str) -> list[dict[str, Any]]:
+    axes = LOW_PRECISION if dtype in {"float16", "bfloat16"} else AXES
+    names = list(axes)
+
+    def allowed(row: Sequence[Any]) -> bool:
+        return well_conditioned(dict(zip(names, row, strict=False)))
+
+    return [dict(zip(names, row, strict=True)) for row in AllPairs(list(axes.values()), filter_func=allowed)]
+
+
+def _random(count: int) -> Iterator[dict[str, Any]]:
+    rng = random.Random(20)
+    while count > 0:
+        row = {name: rng.choice(values) for name, values in AXES.items()}
+        row["sizes"] = "small"
+        if well_conditioned(row):
+            count -= 1
+            yield row
+
+
+def well_conditioned(row: Mapping[str, Any]) -> bool:
+    """Return whether rounding errors stay small in this combination, in any implementation.
+
+    A centered denominator is v - a*a, and by Jensen (v - a*a) / v >= rho**t for the bare means: with rho = 0.5 two
+    equal gradients in a row cancel to nothing, and with bias correction the very first gradient does (v = g*g, a = g)
+    unless the mean square starts elsewhere. What is left is rounding noise, divided by.
+    """
+    if not row.get("centered"):
+        return True
+    first_cancels = row.get("bias_correction") and row.get("initial_mean_square") == 0.0
+    return row.get("rho") != 0.5 and not first_cancels
+
+
+def _case(name: str, row: Mapping[str, Any], mode: str, dtype: str, seed: int) -> Case:
+    low = dtype in {"float16", "bfloat16"}
+    return Case(
+        id=name,
+        config=config_of_row(row, learning_rate=2.0**-6 if low else 0.003, weight_decay=2.0**-2 if low else 0.01),
+        mode=mode,
+        dtype=dtype,
+        sizes=(*SIZES, LARGE) if row["sizes"] == "large" else SIZES,
+        gradients=row["gradients"],
+        rates=row["rates"],
+        seed=seed,
+    )
+
+
+def config_of_row(row: Mapping[str, Any], learning_rate: float, weight_decay: float) -> dict[str, Any]:
+    """Return the config fields of one row of the covering array."""
+    momentum, centered, decay = row["momentum"], row["centered"], str(row["weight_decay"])
+    nested = 0.875 if row["rho"] in {0.875, 0.9375} else 0.9
+    fields = {
+        "learning_rate": learning_rate,
+        **{name: row[name] for name in ("rho", "epsilon", "epsilon_placement", "lr_in_momentum", "maximize")},
+        **{name: row[name] for name in ("initial_mean_square", "bias_correction", "loss_scale")},
+        "momentum": nested if momentum == "nesterov" else momentum,
+        "nesterov": momentum == "nesterov",
+        "centered": bool(centered),
+        "negative_variance": centered or "propagate",
+        "weight_decay": weight_decay if row["weight_decay"] else 0.0,
+        "weight_decay_mode": "decoupled" if decay.startswith("decoupled") else "l2",
+        "no_weight_decay": ("p1", "p3") if decay.endswith("exempt") else (),
+    }
+    return RMSPropConfig(**fields).model_dump(mode="json")
+
+
+def _edges(mode: str, dtype: str) -> Iterator[Case]:
+    """Yield what no covering array should mix: epsilon 0 with gradients that are 0, and an infinite gradient."""
+    for gradients, epsilon in (("zeros", 0.0), ("infinities", 2.0**-7)):
+        for answer in ("propagate", "skip", "clamp"):
+            fields: dict[str, Any] = {"learning_rate": 2.0**-6, "rho": 0.875, "epsilon": epsilon, "momentum": 0.5}
+            config = RMSPropConfig(**fields, centered=True, negative_variance=answer)
+            yield Case(
+                id=f"{mode}/{dtype}/edge-{gradients}-{answer}",
+                config=config.model_dump(mode="json"),
+                mode=mode,
+                dtype=dtype,
+                sizes=(2, 17, 33),
+                gradients=gradients,
+                rates="constant",
+                seed=500,
+            )

@@ -1,0 +1,158 @@
+"""The commands `unirms parity` and `unirms doctor`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from unirms.errors import ConfigError
+from unirms.registry import FRAMEWORKS, framework
+
+if TYPE_CHECKING:
+    from .results import Message
+
+Interpreters = Annotated[
+    list[str] | None,
+    typer.Option("--python", metavar="NAME=INTERPRETER", help="run a framework with another Python (repeatable)"),
+]
+Frameworks = Annotated[str, typer.Option(help="comma-separated names; all four by default")]
+
+
+def parity(
+    frameworks: Frameworks = "",
+    cases: Annotated[str, typer.Option(metavar="PATTERN", help="only cases whose id contains this")] = "",
+    train: Annotated[bool, typer.Option("--train", help="also train a small network on scikit-learn's digits")] = False,
+    json: Annotated[Path | None, typer.Option(metavar="FILE", help="write everything as JSON too")] = None,
+    python: Interpreters = None,
+    hang_after: Annotated[float, typer.Option(help="seconds without a sign after which a worker is ended")] = 180.0,
+) -> None:
+    """Prove that every optimizer that unirms builds computes its config; exit 0 only if all of them do.
+
+    Each framework runs in a process of its own, all at the same time.
+
+    Examples:
+
+        unirms parity
+
+        unirms parity --frameworks torch,paddle --cases float32 --json report.json
+
+        unirms parity --train --python mindspore=other-env/bin/python
+    """
+    from . import report as reports
+    from .recordings import recordings
+    from .runner import run
+    from .training import digits
+    from .worker import Tasks
+
+    console = _console()
+    names = reports.known(_listed(frameworks))
+    interpreters = _interpreters(python or [])
+    if json is not None and not json.absolute().parent.is_dir():
+        raise ConfigError([f"--json {json}: there is no folder {json.absolute().parent}"])
+    report = reports.Report(names, digits() if train else None)
+    report.recordings = [(recording, recording.replay()) for recording in recordings()]
+    tasks = Tasks(pattern=cases, digits=report.digits, port=not cases)
+    with _progress(console) as progress:
+        bars = {name: progress.add_task(framework(name).title, total=None) for name in names}
+        for message in run(names, tasks, interpreters, hang_after):
+            report.add(message)
+            _say(console, message)
+            if message.kind == "hello":
+                progress.update(bars[message.framework], total=message.cases)
+            elif message.kind == "case":
+                progress.advance(bars[message.framework])
+    report.finish()
+    reports.show(report, console)
+    if json is not None:
+        _write(json, report.as_json())
+    if report.problems():
+        raise typer.Exit(1)
+
+
+def doctor(frameworks: Frameworks = "", python: Interpreters = None) -> None:
+    """Say which frameworks are here, whether each loads (in its own process), and how to get a missing one.
+
+    Exits 1 if one that was asked for does not load.
+
+    Examples:
+
+        unirms doctor
+
+        unirms doctor --frameworks paddle --python paddle=other-env/bin/python
+    """
+    from .report import known
+    from .runner import installed
+
+    names = known(_listed(frameworks))
+    found = installed(names, _interpreters(python or []))
+    table = Table()
+    for column in ("framework", "state", "versions", "to install"):
+        table.add_column(column)
+    missing = [name for name in names if found[name].kind == "failure"]
+    for name in names:
+        if name in missing:
+            table.add_row(framework(name).title, "does not load", found[name].reason, framework(name).pip, style="red")
+        else:
+            versions = ", ".join(f"{package} {version}" for package, version in found[name].versions.items())
+            table.add_row(framework(name).title, "loads", f"{versions} (Python {found[name].python})", "")
+    _console().print(table)
+    if missing:
+        raise typer.Exit(1)
+
+
+PLAIN_WIDTH = 160
+"""Columns where there is no terminal: no table is cut or wrapped in a log."""
+
+
+def _console() -> Console:
+    console = Console(markup=False)
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH, markup=False)
+
+
+def _say(console: Console, message: Message) -> None:
+    """Print a plain line for what a progress bar would show, where there is none."""
+    if console.is_terminal:
+        return
+    title = framework(message.framework).title
+    if message.kind == "hello":
+        console.print(f"{title}: started, {message.cases} cases")
+    elif message.kind == "done":
+        console.print(f"{title}: done")
+    elif message.kind == "failure":
+        console.print(f"{title}: {message.reason}", soft_wrap=True)
+
+
+def _progress(console: Console) -> Progress:
+    """Return a progress display: a bar for each framework in a terminal, nothing elsewhere."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _listed(names: str) -> list[str]:
+    return [name.strip() for name in names.split(",") if name.strip()]
+
+
+def _interpreters(pairs: list[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, equals, interpreter = pair.partition("=")
+        if not equals or not interpreter:
+            example = f"{next(iter(FRAMEWORKS))}=env/bin/python"
+            raise ConfigError([f"--python {pair} is not allowed; write --python NAME=INTERPRETER, as in {example}"])
+        found[framework(name).name] = interpreter
+    return found
+
+
+def _write(path: Path, text: str) -> None:
+    """Write beside and rename, so that an interrupted run leaves an old report whole."""
+    descriptor, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(name).replace(path)

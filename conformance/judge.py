@@ -1,0 +1,94 @@
+"""Runs one case in one framework beside the reference and judges it: every step, the state as well as the weights."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+import unirms
+from unirms import dialects, reference
+from unirms.config import RMSPropConfig
+from unirms.state import OptimizerState
+
+from .cases import LIMIT_ULP, Case
+from .drivers import Array, Driver, Make
+from .measures import Inflow, Ruler, same_bits
+from .results import CaseResult
+
+
+def judge(case: Case, framework: str, driver: Driver, make: Make | None = None) -> CaseResult:
+    """Return how far the framework's optimizer is from the float64 reference.
+
+    Args:
+        case: what to run.
+        framework: the framework's name in the registry.
+        driver: how to run it there.
+        make: builds the optimizer; `unirms.build` with the exact policy unless a test plants another.
+    """
+    started = time.perf_counter()
+    config = RMSPropConfig(**case.config)
+    chosen = make or (lambda params, **options: unirms.build(config, framework, params, **options))
+    facts: dict[str, Any] = {"framework": framework, "id": case.id, "mode": case.mode, "dtype": case.dtype}
+    try:
+        facts |= _run(case, config, driver, chosen)
+    except Exception as error:  # whatever a framework raises is a finding about this case, not the end of the report
+        facts["problem"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else error!r}"
+    else:
+        stock = dialects.get(framework).target.rpartition(".")[2]
+        facts |= {"stock": facts["built"] == stock, "problem": _problem(case, facts)}
+    return CaseResult(**facts, seconds=time.perf_counter() - started)
+
+
+def _run(case: Case, config: RMSPropConfig, driver: Driver, make: Make) -> dict[str, Any]:
+    initial = case.initial()
+    run = driver.start(make, initial, case.dtype, case.mode)
+    yardstick = _Reference(config, initial, np.float64)
+    # NumPy has no bfloat16 of its own, and ml_dtypes rounds as the frameworks do not everywhere; float32 and float64
+    # are where equal bits are a goal.
+    twin = _Reference(config, initial, np.dtype(case.dtype)) if case.dtype in {"float32", "float64"} else None
+    weights = Ruler(initial, case.dtype)
+    states = {slot: Ruler(arrays, case.dtype) for slot, arrays in yardstick.state.slots().items()}
+    inflow = Inflow(yardstick.state)
+    for step in range(case.steps):
+        grads, rate = case.gradients_at(step), case.rate_at(step)
+        before, params = yardstick.state, yardstick.params
+        run.step(grads, rate)
+        yardstick.step(grads, rate)
+        sizes = inflow.observe(config, params, grads, before, yardstick.state)
+        if twin is not None:
+            twin.step(grads, rate)
+        weights.observe(yardstick.params, run.weights())
+        seen = run.state().slots()
+        for slot, ruler in states.items():
+            ruler.observe(yardstick.state.slots()[slot], seen[slot], sizes[slot])
+    return {
+        "built": type(run.optimizer).__name__,
+        "weights_ulp": weights.worst.ulp,
+        "state_ulp": max(ruler.worst.ulp for ruler in states.values()),
+        "movement": weights.worst.movement,
+        "same_bits": twin is not None and same_bits(twin.params, run.weights()),
+    }
+
+
+def _problem(case: Case, facts: Mapping[str, Any]) -> str:
+    limit = LIMIT_ULP[case.dtype]
+    wrong = [what for what in ("weights", "state") if not facts[f"{what}_ulp"] <= limit]
+    return "; ".join(f"{what} are {facts[f'{what}_ulp']:.3g} ULP off (limit {limit:g})" for what in wrong)
+
+
+class _Reference:
+    """The reference at work on its own copies of the parameters, in a dtype of its own."""
+
+    def __init__(self, config: RMSPropConfig, initial: Mapping[str, Array], dtype: Any) -> None:
+        self.config = config
+        self.dtype = dtype
+        self.params: dict[str, Array] = {name: value.astype(dtype) for name, value in initial.items()}
+        self.state: OptimizerState = reference.init(config, self.params)
+
+    def step(self, grads: Mapping[str, Array], rate: float) -> None:
+        config = self.config.replace(learning_rate=rate)
+        cast = {name: grad.astype(self.dtype) for name, grad in grads.items()}
+        self.params, self.state = reference.step(config, self.params, cast, self.state)

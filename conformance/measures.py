@@ -1,0 +1,158 @@
+"""How far a run is from the reference: in ULP along the path, and relative to the movement.
+
+Rounding gathers along the path, so the unit is the spacing of the dtype at max(|x|, path), path being the sum of the
+absolute steps so far: plain ULP of the value would punish big steps and small values. The movement (x_t - x_0) is
+compared as well, because a large weight hides a wrong step from any error that is relative to the weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from unirms.config import RMSPropConfig
+from unirms.state import OptimizerState
+
+Array = np.ndarray[Any, Any]
+
+PRECISION: Final = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
+"""Bits of the significand, the hidden one included."""
+_SMALLEST: Final = {"float16": -24, "bfloat16": -133, "float32": -149, "float64": -1074}
+"""Exponent of the smallest positive number."""
+
+
+def spacing(values: Array, dtype: str) -> Array:
+    """Return the distance between neighbouring numbers of `dtype` at each |value|, as float64."""
+    _, exponent = np.frexp(np.abs(values))
+    return np.asarray(np.ldexp(1.0, np.maximum(exponent - PRECISION[dtype], _SMALLEST[dtype])))
+
+
+@dataclass
+class Error:
+    """The worst errors of a run; infinite where one side is not finite and the other differs."""
+
+    ulp: float = 0.0
+    movement: float = 0.0
+    """Relative error of the movement of a tensor, as the ratio of Euclidean norms; 0 where nothing moved."""
+
+
+class Ruler:
+    """Follows some arrays step by step and remembers the worst error.
+
+    Args:
+        start: the arrays before the first step, by name.
+        dtype: the dtype of the run that is judged.
+    """
+
+    def __init__(self, start: Mapping[str, Array], dtype: str) -> None:
+        self.dtype = dtype
+        self.names = list(start)
+        self.start = self._joined(start)
+        self.before = self.start
+        self.path = np.zeros_like(self.start)
+        self.bounds = np.cumsum([0, *(np.size(start[name]) for name in self.names)])
+        self.worst = Error()
+
+    def observe(
+        self, expected: Mapping[str, Array], actual: Mapping[str, Array], size: Mapping[str, Array] | None = None
+    ) -> Error:
+        """Compare one more step and return the worst errors so far.
+
+        Arrays that one side lacks, or that have another shape, are infinitely wrong. `size` widens the unit where
+        the values are sums of larger terms.
+        """
+        if not self.names and not actual:
+            return self.worst
+        if set(actual) != set(self.names) or any(np.shape(actual[n]) != np.shape(expected[n]) for n in self.names):
+            self.worst = Error(np.inf, np.inf)
+            return self.worst
+        right, seen = self._joined(expected), self._joined(actual)
+        with np.errstate(all="ignore"):
+            self.path = self.path + np.abs(right - self.before)
+            self.before = right
+            scale = np.maximum(np.abs(right), self.path)
+            if size is not None:
+                scale = np.maximum(scale, self._joined(size))
+            ulp = _deviation(right, seen) / spacing(scale, self.dtype)
+            movement = self._movement(right, seen)
+        self.worst = Error(max(self.worst.ulp, _largest(ulp)), max(self.worst.movement, movement))
+        return self.worst
+
+    def _movement(self, right: Array, seen: Array) -> float:
+        worst = 0.0
+        for first, last in zip(self.bounds[:-1], self.bounds[1:], strict=True):
+            wanted, error = right[first:last] - self.start[first:last], _deviation(right[first:last], seen[first:last])
+            finite = np.isfinite(wanted)
+            moved, off = float(np.linalg.norm(wanted[finite])), float(np.linalg.norm(error[finite]))
+            if off > 0:
+                worst = max(worst, off / moved if moved > 0 else np.inf)
+        return worst
+
+    def _joined(self, arrays: Mapping[str, Array]) -> Array:
+        flat = [np.ravel(np.asarray(arrays[name], dtype=np.float64)) for name in self.names]
+        return np.concatenate(flat) if flat else np.zeros(0)
+
+
+class Inflow:
+    """Follows the size of the terms that flow into each accumulator.
+
+    With L2 decay the gradient is a sum, grad + weight_decay * weight, which may cancel to almost nothing; what is
+    left carries the rounding errors of its terms, in any implementation. So the accumulators are judged in ULP of the
+    terms: this repeats their recursions with |grad| + weight_decay * |weight| in place of the sum.
+    """
+
+    def __init__(self, state: OptimizerState) -> None:
+        self.sizes = {
+            slot: {name: np.abs(np.asarray(value, dtype=np.float64)) for name, value in arrays.items()}
+            for slot, arrays in state.slots().items()
+        }
+
+    def observe(
+        self,
+        config: RMSPropConfig,
+        weights: Mapping[str, Array],
+        grads: Mapping[str, Array],
+        before: OptimizerState,
+        after: OptimizerState,
+    ) -> dict[str, dict[str, Array]]:
+        """Return the sizes, by slot and name, after an update of `weights` with `grads`."""
+        with np.errstate(all="ignore"):
+            for name, grad in grads.items():
+                own = config.for_parameter(name)
+                ratio = _cancellation(own, np.asarray(grad, dtype=np.float64), weights[name])
+                for slot, decay, power in (
+                    ("mean_square", own.rho, 2),
+                    ("mean_gradient", own.rho, 1),
+                    ("momentum", own.momentum, 1),
+                ):
+                    if name in self.sizes[slot]:
+                        added = np.abs(after.slots()[slot][name] - decay * before.slots()[slot][name])
+                        self.sizes[slot][name] = decay * self.sizes[slot][name] + added * ratio**power
+        return self.sizes
+
+
+def _cancellation(config: RMSPropConfig, grad: Array, weight: Array) -> Array:
+    """Return (|grad| + |decay|) / |grad + decay| for each element: 1 where nothing cancels."""
+    grad = (-grad if config.maximize else grad) / config.loss_scale
+    decay = config.weight_decay * weight if config.weight_decay_mode == "l2" else 0.0 * weight
+    whole = np.abs(grad + decay)
+    return np.where(whole > 0, (np.abs(grad) + np.abs(decay)) / whole, 1.0)
+
+
+def _deviation(right: Array, seen: Array) -> Array:
+    """Return |right - seen|; 0 for the same NaN or infinity, infinity where only one of them is finite."""
+    same = (right == seen) | (np.isnan(right) & np.isnan(seen))
+    return np.where(same, 0.0, np.where(np.isfinite(right) & np.isfinite(seen), np.abs(right - seen), np.inf))
+
+
+def _largest(values: Array) -> float:
+    # A path that has become NaN has no unit any more; its elements are judged by being the same NaN.
+    return float(np.nanmax(values, initial=0.0))
+
+
+def same_bits(left: Mapping[str, Array], right: Mapping[str, Array]) -> bool:
+    """Return whether two sets of arrays are equal bit for bit (any NaN equals any NaN, and -0 equals 0)."""
+    return set(left) == set(right) and all(np.array_equal(left[n], right[n], equal_nan=True) for n in left)

@@ -1,0 +1,294 @@
+"""What came back, gathered, judged and shown: tables in a terminal, plain lines elsewhere, JSON for machines."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from unirms.registry import FRAMEWORKS, framework
+
+from . import port
+from .cases import LIMIT_ULP
+from .recordings import Recording
+from .results import CaseResult, Failure, Hello, Message, PortResult, TrainResult
+from .training import CONFIGS, Agreement, Digits, agreement, train_in_numpy
+
+DTYPES: Final = tuple(LIMIT_ULP)
+SHOWN_PROBLEMS: Final = 20
+
+# Two trainings that differ in float32 rounding alone: matrix products sum in another order (relative 1e-7 of a
+# gradient), and RMSProp divides each gradient by its own size, so that even the smallest, the least exact ones, make
+# full steps. Measured over the three configs and four frameworks on 2026-11-22: loss 4e-6, weights 2e-4.
+TRAIN_LIMITS: Final = Agreement(loss=1e-4, weights=2e-3)
+
+
+@dataclass
+class Report:
+    """Everything that a run of the report found.
+
+    Attributes:
+        frameworks: what was asked for.
+        digits: the training task, if there was one.
+    """
+
+    frameworks: Sequence[str]
+    digits: Digits | None = None
+    hellos: dict[str, Hello] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+    cases: list[CaseResult] = field(default_factory=list)
+    ports: dict[str, PortResult] = field(default_factory=dict)
+    trainings: list[TrainResult] = field(default_factory=list)
+    recordings: list[tuple[Recording, Any]] = field(default_factory=list)
+    agreements: dict[tuple[str, str], Agreement] = field(default_factory=dict)
+
+    def add(self, message: Message) -> None:
+        """Take one message of a worker."""
+        if isinstance(message, Hello):
+            self.hellos[message.framework] = message
+        elif isinstance(message, Failure):
+            self.failures.append(message)
+        elif isinstance(message, CaseResult):
+            self.cases.append(message)
+        elif isinstance(message, PortResult):
+            self.ports[message.framework] = message
+        elif isinstance(message, TrainResult):
+            self.trainings.append(message)
+
+    def finish(self) -> None:
+        """Compare the trainings with NumPy's, once all are in."""
+        if self.digits is None:
+            return
+        for name, config in CONFIGS.items():
+            right = train_in_numpy(config, self.digits.arrays())
+            for result in self.trainings:
+                if result.config == name:
+                    self.agreements[result.framework, name] = agreement(result, right)
+
+    def problems(self) -> list[str]:
+        """Return one sentence for everything that keeps the report from being a success."""
+        found = [f"{failure.framework}: {failure.reason}" for failure in self.failures]
+        found += [
+            f"{case.framework} {case.id} ({case.built or 'not built'}): {case.problem}"
+            for case in self.cases
+            if case.problem
+        ]
+        silent = set(self.frameworks) - {case.framework for case in self.cases} - {f.framework for f in self.failures}
+        found += [f"{name}: no case ran" for name in self.frameworks if name in silent]
+        found += [
+            f"{framework} training, {name}: loss off by {a.loss:.2g}, weights by {a.weights:.2g}"
+            for (framework, name), a in self.agreements.items()
+            if not (a.loss <= TRAIN_LIMITS.loss and a.weights <= TRAIN_LIMITS.weights)
+        ]
+        found += [
+            f"recorded run {recording.name}: {error.ulp:.3g} ULP, {error.movement:.2g} of the movement"
+            for recording, error in self.recordings
+            if not recording.passed(error)
+        ]
+        return found
+
+    def as_json(self) -> str:
+        """Return everything as JSON; infinite numbers are strings."""
+        data = {
+            "format": 1,
+            "limits_ulp": dict(LIMIT_ULP),
+            "frameworks": {name: hello.model_dump(exclude={"kind"}) for name, hello in self.hellos.items()},
+            "passed": not self.problems(),
+            "problems": self.problems(),
+            "cases": [json.loads(case.model_dump_json(exclude={"kind"})) for case in self.cases],
+            "plain_port": {
+                "hyperparameters": port.HYPERPARAMETERS,
+                "apart": [
+                    {"frameworks": pair, "relative": _finite(apart)} for pair, apart in plain_port(self.ports).items()
+                ],
+                "apart_with_unirms": _finite(exact_port(self.ports)),
+            },
+            "training": [
+                {"framework": name, "config": config, "loss": _finite(a.loss), "weights": _finite(a.weights)}
+                for (name, config), a in self.agreements.items()
+            ],
+            "recordings": [
+                {"name": recording.name, "ulp": _finite(error.ulp), "movement": _finite(error.movement)}
+                for recording, error in self.recordings
+            ],
+        }
+        return json.dumps(data, indent=1) + "\n"
+
+
+def plain_port(ports: Mapping[str, PortResult]) -> dict[tuple[str, str], float]:
+    """Return how far apart two plain ports end, relative to the first one's movement, for every ordered pair."""
+    return {(a, b): _apart(ports[a].movement, ports[b].movement) for a, b in itertools.permutations(ports, 2)}
+
+
+def exact_port(ports: Mapping[str, PortResult]) -> float:
+    """Return how far apart the farthest two of unirms's optimizers end, relative to the movement."""
+    pairs = itertools.permutations(ports.values(), 2)
+    return max((_apart(a.exact_movement, b.exact_movement) for a, b in pairs), default=math.nan)
+
+
+def _apart(left: Sequence[float], right: Sequence[float]) -> float:
+    a, b = np.asarray(left), np.asarray(right)
+    return float(np.linalg.norm(a - b) / np.linalg.norm(a))
+
+
+def show(report: Report, console: Console) -> None:
+    """Print the report."""
+    tables = [parity_table(report)]
+    if len(report.ports) > 1:
+        tables.append(port_table(report.ports))
+    if report.agreements:
+        tables.append(training_table(report))
+    for table in tables:
+        if not console.is_terminal:
+            table.box = None
+        console.print(table)
+        console.print()
+    if report.recordings:
+        console.print(_recordings_line(report.recordings), soft_wrap=True)
+    problems = report.problems()
+    for problem in problems[:SHOWN_PROBLEMS]:
+        console.print(Text(f"FAILED {problem}", style="red"), soft_wrap=True)
+    if len(problems) > SHOWN_PROBLEMS:
+        console.print(f"… and {len(problems) - SHOWN_PROBLEMS} more")
+    console.print(_verdict(report, problems), soft_wrap=True)
+
+
+def parity_table(report: Report) -> Table:
+    """Return a row for each framework and mode: cases, worst errors by dtype."""
+    table = Table(
+        title="Parity with the NumPy reference: worst error of weights / state, in ULP",
+        title_justify="left",
+        caption_justify="left",
+        caption=f"limits {_limits()} ULP of the dtype at max(|x|, path); every step of every case counts",
+    )
+    table.add_column("framework")
+    table.add_column("mode")
+    table.add_column("cases", justify="right")
+    table.add_column("passed", justify="right")
+    for dtype in DTYPES:
+        table.add_column(dtype, justify="right")
+    table.add_column("movement", justify="right")
+    for name in report.frameworks:
+        title = _title(report, name)
+        for mode, members in _grouped(report.cases, name):
+            by_dtype = [_worst([case for case in members if case.dtype == dtype]) for dtype in DTYPES]
+            passed = sum(case.passed for case in members)
+            movement = max((case.movement for case in members if case.dtype == "float32"), default=math.nan)
+            style = "" if passed == len(members) else "red"
+            row = [title, mode, str(len(members)), str(passed), *by_dtype, _small(movement)]
+            table.add_row(*row, style=style)
+            title = ""
+        if name not in {case.framework for case in report.cases}:
+            table.add_row(title, "did not run", style="red")
+    return table
+
+
+def port_table(ports: Mapping[str, PortResult]) -> Table:
+    """Return how far each plain port ends from each other, and from itself built by unirms."""
+    given = ", ".join(f"{name} {value:g}" for name, value in port.HYPERPARAMETERS.items())
+    table = Table(
+        title=f"A plain port: the same hyperparameters through each stock class ({given})",
+        title_justify="left",
+        caption_justify="left",
+        caption=(
+            f"difference of the movement after {port.STEPS} steps, the rate halved at {port.HALVED_AT}; "
+            f"built by unirms with {framework(port.MEANT).title}'s meaning: {_percent(exact_port(ports))} at most"
+        ),
+    )
+    table.add_column("from \\ to")
+    apart = plain_port(ports)
+    for name in ports:
+        table.add_column(framework(name).title, justify="right")
+    for row in ports:
+        cells = ["–" if row == column else _percent(apart[row, column]) for column in ports]
+        table.add_row(framework(row).title, *cells)
+    return table
+
+
+def training_table(report: Report) -> Table:
+    """Return how far each training on digits is from NumPy's."""
+    table = Table(
+        title="Training on digits, 200 updates: largest difference of the loss / of the weights' movement",
+        title_justify="left",
+        caption_justify="left",
+        caption=f"against NumPy in float64; limits {TRAIN_LIMITS.loss:g} and {TRAIN_LIMITS.weights:g}",
+    )
+    table.add_column("config")
+    names = [name for name in report.frameworks if any(key[0] == name for key in report.agreements)]
+    for name in names:
+        table.add_column(framework(name).title, justify="right")
+    for config in CONFIGS:
+        found = [report.agreements.get((name, config)) for name in names]
+        table.add_row(config, *(f"{a.loss:.1e} / {a.weights:.1e}" if a else "did not run" for a in found))
+    return table
+
+
+def _recordings_line(recordings: Sequence[tuple[Recording, Any]]) -> str:
+    passed = sum(recording.passed(error) for recording, error in recordings)
+    systems = ", ".join(dict.fromkeys(recording.system.partition(" (")[0] for recording, _ in recordings))
+    return f"Recorded runs of old releases reproduced by the reference: {passed} of {len(recordings)} ({systems})"
+
+
+def _verdict(report: Report, problems: Sequence[str]) -> Text:
+    ran = len({case.framework for case in report.cases})
+    same = sum(case.same_bits for case in report.cases if case.dtype in {"float32", "float64"})
+    wide = sum(case.dtype in {"float32", "float64"} for case in report.cases)
+    line = f"{len(report.cases)} cases in {ran} of {len(report.frameworks)} frameworks; "
+    line += f"weights equal to the same-dtype reference bit for bit in {same} of {wide} float32 and float64 cases; "
+    return Text(
+        line + ("PASSED" if not problems else f"FAILED ({len(problems)})"), style="red" if problems else "green"
+    )
+
+
+def _limits() -> str:
+    return ", ".join(f"{dtype} {limit:g}" for dtype, limit in LIMIT_ULP.items())
+
+
+def _title(report: Report, name: str) -> str:
+    hello = report.hellos.get(name)
+    version = next(iter(hello.versions.values()), "") if hello else ""
+    return f"{framework(name).title} {version}".strip()
+
+
+def _grouped(cases: Iterable[CaseResult], name: str) -> list[tuple[str, list[CaseResult]]]:
+    modes: dict[str, list[CaseResult]] = {}
+    for case in cases:
+        if case.framework == name:
+            modes.setdefault(case.mode, []).append(case)
+    return list(modes.items())
+
+
+def _worst(cases: Sequence[CaseResult]) -> str:
+    if not cases:
+        return "–"
+    ran = [case for case in cases if case.built]
+    if not ran:
+        return "failed"
+    return f"{max(c.weights_ulp for c in ran):.1f} / {max(c.state_ulp for c in ran):.1f}"
+
+
+def _percent(share: float) -> str:
+    if math.isnan(share):
+        return "–"
+    return f"{share:.0%}" if share >= 0.005 else f"{100 * share:.1g} %"
+
+
+def _small(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.1e}"
+
+
+def _finite(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def known(names: Sequence[str]) -> list[str]:
+    """Return the frameworks asked for by their registry names, all of them for an empty request."""
+    return list(dict.fromkeys(framework(name).name for name in names)) or list(FRAMEWORKS)

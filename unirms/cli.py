@@ -1,0 +1,90 @@
+"""The command line. Every error of unirms is one line on standard error and an exit code, never a traceback."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import unirms
+from unirms import dialects
+from unirms.dialects.base import Dialect
+from unirms.errors import UnirmsError
+
+app = typer.Typer(
+    name="unirms",
+    help="One RMSProp, every framework: state it once, build it exactly anywhere, and prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+# conformance/ is shipped as unirms.conformance but lies at the root of the project, so nothing imports it by name.
+_CONFORMANCE = import_module("unirms.conformance.cli")
+app.command()(_CONFORMANCE.parity)
+app.command()(_CONFORMANCE.doctor)
+
+
+@app.command("dialects")
+def show_dialects(
+    name: Annotated[str | None, typer.Argument(help="show the arguments of one dialect")] = None,
+) -> None:
+    """List the RMSProps that unirms knows, or the names, defaults and fixed choices of one.
+
+    Examples:
+
+        unirms dialects
+
+        unirms dialects mindspore
+    """
+    console = Console()
+    console.print(_overview() if name is None else _one(dialects.get(name)))
+
+
+def _overview() -> Table:
+    table = Table()
+    for column in ("dialect", "class", "also called", "built by unirms"):
+        table.add_column(column)
+    for dialect in dialects.all_dialects().values():
+        table.add_row(dialect.name, dialect.target, ", ".join(dialect.aliases), "yes" if dialect.framework else "")
+    return table
+
+
+def _one(dialect: Dialect) -> Table:
+    table = Table(title=dialect.target, caption="\n".join([*dialect.remarks, dialect.docs]))
+    for column in ("argument", "default", "config field"):
+        table.add_column(column)
+    for argument in dialect.arguments:
+        names = ", ".join((argument.name, *argument.aliases))
+        table.add_row(names, repr(argument.default), ", ".join(argument.fields) or f"– ({argument.note})")
+    for field, value in dialect.fixed.items():
+        table.add_row("", repr(value), f"{field} (fixed)")
+    return table
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, typer.Option("--version", help="print the version and stop", is_eager=True)] = False,
+) -> None:
+    """Print the version when asked."""
+    if show:
+        Console().print(f"unirms {unirms.__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; `UnirmsError` becomes one line and exit code 2."""
+    try:
+        app()
+    except UnirmsError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"unirms: {error}")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
