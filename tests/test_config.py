@@ -1,0 +1,192 @@
+"""What a config accepts, what it refuses, and what the refusal says."""
+
+import json
+import math
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from unirms import ClipByNorm, ClipByValue, ConfigError, ParameterGroup, RMSPropConfig
+
+RANGES = {
+    "learning_rate": (0.0, None),
+    "rho": (0.0, 1.0),
+    "epsilon": (0.0, None),
+    "momentum": (0.0, None),
+    "initial_mean_square": (0.0, None),
+    "weight_decay": (0.0, None),
+}
+
+
+def test_the_defaults_are_those_of_keras():
+    assert RMSPropConfig() == RMSPropConfig.from_native("keras")
+
+
+@pytest.mark.parametrize("field", RANGES)
+def test_the_ends_of_a_range_are_inside(field):
+    low, high = RANGES[field]
+    assert getattr(RMSPropConfig(**{field: low}), field) == low
+    assert getattr(RMSPropConfig(**{field: 1e30 if high is None else high}), field) == (1e30 if high is None else high)
+
+
+@pytest.mark.parametrize("field", RANGES)
+@pytest.mark.parametrize("value", [-1e-9, math.nan, math.inf, -math.inf, "1e-3", True, None, [0.1], 10**400, 1j])
+def test_values_outside_are_refused_by_name(field, value):
+    with pytest.raises(ConfigError) as caught:
+        RMSPropConfig(**{field: value})
+    assert f"{field}={value!r} is not allowed" in str(caught.value)
+    assert ">= 0" in str(caught.value)
+
+
+def test_rho_ends_at_one():
+    with pytest.raises(ConfigError, match=r"rho=1.5 is not allowed; rho must be a finite number >= 0 and <= 1"):
+        RMSPropConfig(rho=1.5)
+
+
+def test_a_loss_scale_of_zero_is_refused():
+    with pytest.raises(ConfigError, match=r"loss_scale must be a finite number > 0"):
+        RMSPropConfig(loss_scale=0)
+
+
+@pytest.mark.parametrize("value", [1, np.float32(0.5), np.float64(0.5), np.int64(1), np.float16(0.5)])
+def test_numbers_of_every_kind_become_floats(value):
+    config = RMSPropConfig(learning_rate=value, rho=value)
+    assert type(config.learning_rate) is float
+    assert config.rho == float(value)
+
+
+@pytest.mark.parametrize("field", ["nesterov", "lr_in_momentum", "centered", "bias_correction", "maximize"])
+@pytest.mark.parametrize("value", [0, 1, "no", None, 1.0])
+def test_flags_are_booleans(field, value):
+    with pytest.raises(ConfigError, match=f"{field} must be True or False"):
+        RMSPropConfig(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("foreign", "right"),
+    [
+        ("lr", "write learning_rate"),
+        ("alpha", "write rho"),
+        ("decay", "write rho"),
+        ("eps", "write epsilon"),
+        ("beta", "write momentum or rho"),
+        ("initial_scale", "write initial_mean_square"),
+        ("clipnorm", "write clip"),
+        ("leraning_rate", "did you mean learning_rate?"),
+        ("zzz", "the fields are learning_rate, rho"),
+    ],
+)
+def test_a_foreign_name_is_answered_with_the_right_one(foreign, right):
+    with pytest.raises(ConfigError) as caught:
+        RMSPropConfig(**{foreign: 0.1})
+    assert f"{foreign}=0.1 is not a field; {right}" in str(caught.value)
+
+
+def test_all_problems_are_named_at_once():
+    with pytest.raises(ConfigError) as caught:
+        RMSPropConfig(rho=2, epsilon=-1, lr=1)
+    assert len(caught.value.problems) == 3
+
+
+def test_nesterov_without_momentum_is_refused():
+    with pytest.raises(ConfigError, match="nesterov=True needs momentum > 0"):
+        RMSPropConfig(nesterov=True)
+
+
+def test_bias_correction_of_a_constant_mean_is_refused():
+    with pytest.raises(ConfigError, match="use rho < 1"):
+        RMSPropConfig(bias_correction=True, rho=1)
+
+
+@pytest.mark.parametrize("field", ["epsilon_placement", "negative_variance", "weight_decay_mode"])
+def test_choices_name_what_there_is(field):
+    with pytest.raises(ConfigError, match=f"{field}='x' is not allowed; {field} must be one of '"):
+        RMSPropConfig(**{field: "x"})
+
+
+def test_a_config_is_frozen_hashable_and_picklable():
+    config = RMSPropConfig(rho=0.5, clip=ClipByNorm(max_norm=1))
+    assert pickle.loads(pickle.dumps(config)) == config
+    assert len({config, RMSPropConfig(rho=0.5, clip=ClipByNorm(max_norm=1))}) == 1
+    with pytest.raises(ValidationError, match="frozen"):
+        config.rho = 0.1
+
+
+def test_errors_survive_pickling_between_processes():
+    error = pickle.loads(pickle.dumps(ConfigError(["a", "b"])))
+    assert error.problems == ("a", "b")
+
+
+def test_replace_validates():
+    assert RMSPropConfig().replace(rho=0.5).rho == 0.5
+    with pytest.raises(ConfigError, match="rho=2"):
+        RMSPropConfig().replace(rho=2)
+
+
+def test_json_there_and_back():
+    config = RMSPropConfig(
+        momentum=0.9, clip=[ClipByValue(limit=1), {"by": "norm", "max_norm": 2}], no_weight_decay="*.bias"
+    )
+    assert RMSPropConfig.model_validate_json(config.model_dump_json()) == config
+    assert RMSPropConfig.model_validate(json.loads(config.model_dump_json())) == config
+
+
+@pytest.mark.parametrize("text", ['{"rho": 2}', "[]", "{", '{"clip": [{"by": "norm"}]}', '{"clip": [{"by": "sum"}]}', "1"])
+def test_bad_json_is_a_config_error(text):
+    with pytest.raises(ConfigError):
+        RMSPropConfig.model_validate_json(text)
+
+
+def test_inside_another_model_it_reports_as_pydantic_does():
+    class Recipe(BaseModel):
+        optimizer: RMSPropConfig
+
+    with pytest.raises(ValidationError, match="rho=2 is not allowed"):
+        Recipe(optimizer={"rho": 2})
+    assert Recipe(optimizer={"rho": 0.5}).optimizer.rho == 0.5
+
+
+def test_a_parameter_gets_its_own_config():
+    config = RMSPropConfig(
+        momentum=0.9,
+        nesterov=True,
+        weight_decay=0.1,
+        no_weight_decay=("*.bias", "re:beta|gamma"),
+        groups=[ParameterGroup(match="head.*", learning_rate_factor=10, momentum=0), {"match": "*", "rho": 0.5}],
+    )
+    head = config.for_parameter("head.bias")
+    assert (head.learning_rate, head.momentum, head.nesterov, head.weight_decay, head.rho) == (0.01, 0, False, 0, 0.9)
+    assert config.for_parameter("norm.gamma").weight_decay == 0
+    assert config.for_parameter("body.weight") == config.replace(groups=(), no_weight_decay=(), rho=0.5)
+
+
+def test_a_group_has_one_learning_rate():
+    with pytest.raises(ConfigError, match="not both"):
+        RMSPropConfig(groups=[{"match": "*", "learning_rate": 1, "learning_rate_factor": 2}])
+
+
+def test_a_bad_pattern_is_refused():
+    with pytest.raises(ConfigError, match="not a regular expression"):
+        RMSPropConfig(no_weight_decay="re:(")
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from([*RMSPropConfig.model_fields, "lr", "by"]), junk, max_size=4))
+def test_any_mapping_gives_a_config_or_a_config_error(fields):
+    try:
+        config = RMSPropConfig(**fields)
+    except ConfigError as error:
+        assert error.problems
+        assert all(error.problems)
+    else:
+        assert RMSPropConfig.model_validate_json(config.model_dump_json()) == config
