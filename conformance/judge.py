@@ -15,7 +15,7 @@ from unirms.state import OptimizerState
 
 from .cases import LIMIT_ULP, Case
 from .drivers import Array, Driver, Make
-from .measures import Inflow, Ruler, same_bits
+from .measures import Ruler, same_bits
 from .results import CaseResult
 
 
@@ -35,7 +35,7 @@ def judge(case: Case, framework: str, driver: Driver, make: Make | None = None) 
     try:
         facts |= _run(case, config, driver, chosen)
     except Exception as error:  # whatever a framework raises is a finding about this case, not the end of the report
-        facts["problem"] = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else error!r}"
+        facts["problem"] = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
     else:
         stock = dialects.get(framework).target.rpartition(".")[2]
         facts |= {"stock": facts["built"] == stock, "problem": _problem(case, facts)}
@@ -51,19 +51,16 @@ def _run(case: Case, config: RMSPropConfig, driver: Driver, make: Make) -> dict[
     twin = _Reference(config, initial, np.dtype(case.dtype)) if case.dtype in {"float32", "float64"} else None
     weights = Ruler(initial, case.dtype)
     states = {slot: Ruler(arrays, case.dtype) for slot, arrays in yardstick.state.slots().items()}
-    inflow = Inflow(yardstick.state)
     for step in range(case.steps):
         grads, rate = case.gradients_at(step), case.rate_at(step)
-        before, params = yardstick.state, yardstick.params
         run.step(grads, rate)
         yardstick.step(grads, rate)
-        sizes = inflow.observe(config, params, grads, before, yardstick.state)
         if twin is not None:
             twin.step(grads, rate)
         weights.observe(yardstick.params, run.weights())
         seen = run.state().slots()
         for slot, ruler in states.items():
-            ruler.observe(yardstick.state.slots()[slot], seen[slot], sizes[slot])
+            ruler.observe(yardstick.state.slots()[slot], seen[slot])
     return {
         "built": type(run.optimizer).__name__,
         "weights_ulp": weights.worst.ulp,

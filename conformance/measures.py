@@ -13,9 +13,6 @@ from typing import Any, Final
 
 import numpy as np
 
-from unirms.config import RMSPropConfig
-from unirms.state import OptimizerState
-
 Array = np.ndarray[Any, Any]
 
 PRECISION: Final = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
@@ -27,7 +24,8 @@ _SMALLEST: Final = {"float16": -24, "bfloat16": -133, "float32": -149, "float64"
 def spacing(values: Array, dtype: str) -> Array:
     """Return the distance between neighbouring numbers of `dtype` at each |value|, as float64."""
     _, exponent = np.frexp(np.abs(values))
-    return np.asarray(np.ldexp(1.0, np.maximum(exponent - PRECISION[dtype], _SMALLEST[dtype])))
+    exponent = np.where(values == 0, _SMALLEST[dtype], exponent - PRECISION[dtype])
+    return np.asarray(np.ldexp(1.0, np.maximum(exponent, _SMALLEST[dtype])))
 
 
 @dataclass
@@ -56,13 +54,10 @@ class Ruler:
         self.bounds = np.cumsum([0, *(np.size(start[name]) for name in self.names)])
         self.worst = Error()
 
-    def observe(
-        self, expected: Mapping[str, Array], actual: Mapping[str, Array], size: Mapping[str, Array] | None = None
-    ) -> Error:
+    def observe(self, expected: Mapping[str, Array], actual: Mapping[str, Array]) -> Error:
         """Compare one more step and return the worst errors so far.
 
-        Arrays that one side lacks, or that have another shape, are infinitely wrong. `size` widens the unit where
-        the values are sums of larger terms.
+        Arrays that one side lacks, or that have another shape, are infinitely wrong.
         """
         if not self.names and not actual:
             return self.worst
@@ -73,10 +68,7 @@ class Ruler:
         with np.errstate(all="ignore"):
             self.path = self.path + np.abs(right - self.before)
             self.before = right
-            scale = np.maximum(np.abs(right), self.path)
-            if size is not None:
-                scale = np.maximum(scale, self._joined(size))
-            ulp = _deviation(right, seen) / spacing(scale, self.dtype)
+            ulp = _deviation(right, seen) / spacing(np.maximum(np.abs(right), self.path), self.dtype)
             movement = self._movement(right, seen)
         self.worst = Error(max(self.worst.ulp, _largest(ulp)), max(self.worst.movement, movement))
         return self.worst
@@ -94,52 +86,6 @@ class Ruler:
     def _joined(self, arrays: Mapping[str, Array]) -> Array:
         flat = [np.ravel(np.asarray(arrays[name], dtype=np.float64)) for name in self.names]
         return np.concatenate(flat) if flat else np.zeros(0)
-
-
-class Inflow:
-    """Follows the size of the terms that flow into each accumulator.
-
-    With L2 decay the gradient is a sum, grad + weight_decay * weight, which may cancel to almost nothing; what is
-    left carries the rounding errors of its terms, in any implementation. So the accumulators are judged in ULP of the
-    terms: this repeats their recursions with |grad| + weight_decay * |weight| in place of the sum.
-    """
-
-    def __init__(self, state: OptimizerState) -> None:
-        self.sizes = {
-            slot: {name: np.abs(np.asarray(value, dtype=np.float64)) for name, value in arrays.items()}
-            for slot, arrays in state.slots().items()
-        }
-
-    def observe(
-        self,
-        config: RMSPropConfig,
-        weights: Mapping[str, Array],
-        grads: Mapping[str, Array],
-        before: OptimizerState,
-        after: OptimizerState,
-    ) -> dict[str, dict[str, Array]]:
-        """Return the sizes, by slot and name, after an update of `weights` with `grads`."""
-        with np.errstate(all="ignore"):
-            for name, grad in grads.items():
-                own = config.for_parameter(name)
-                ratio = _cancellation(own, np.asarray(grad, dtype=np.float64), weights[name])
-                for slot, decay, power in (
-                    ("mean_square", own.rho, 2),
-                    ("mean_gradient", own.rho, 1),
-                    ("momentum", own.momentum, 1),
-                ):
-                    if name in self.sizes[slot]:
-                        added = np.abs(after.slots()[slot][name] - decay * before.slots()[slot][name])
-                        self.sizes[slot][name] = decay * self.sizes[slot][name] + added * ratio**power
-        return self.sizes
-
-
-def _cancellation(config: RMSPropConfig, grad: Array, weight: Array) -> Array:
-    """Return (|grad| + |decay|) / |grad + decay| for each element: 1 where nothing cancels."""
-    grad = (-grad if config.maximize else grad) / config.loss_scale
-    decay = config.weight_decay * weight if config.weight_decay_mode == "l2" else 0.0 * weight
-    whole = np.abs(grad + decay)
-    return np.where(whole > 0, (np.abs(grad) + np.abs(decay)) / whole, 1.0)
 
 
 def _deviation(right: Array, seen: Array) -> Array:

@@ -5,6 +5,7 @@ A worker that is missing, crashes or hangs becomes a `Failure`; it never becomes
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 import signal
@@ -42,6 +43,7 @@ class Worker:
     interpreter: str
     tasks: Tasks
     process: subprocess.Popen[bytes] | None = None
+    threads: list[threading.Thread] = field(default_factory=list)
     errors: IO[bytes] = field(default_factory=tempfile.TemporaryFile)
 
     def start(self, messages: queue.Queue[Message]) -> None:
@@ -58,34 +60,46 @@ class Worker:
         except OSError as error:
             messages.put(Failure(framework=self.name, reason=f"{self.interpreter} does not start: {error.strerror}"))
             return
-        threading.Thread(target=self._feed, daemon=True).start()
-        threading.Thread(target=self._read, args=(messages,), daemon=True).start()
+        self.threads = [
+            threading.Thread(target=self._feed, daemon=True),
+            threading.Thread(target=self._read, args=(messages,), daemon=True),
+        ]
+        for thread in self.threads:
+            thread.start()
 
     def stop(self) -> None:
         """End the process if it is still there."""
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
 
+    def close(self) -> None:
+        """End the process, wait for it, and close what was open to it."""
+        self.stop()
+        for thread in self.threads:
+            thread.join()
+        if self.process is not None:
+            self.process.wait()
+        self.errors.close()
+
     def _feed(self) -> None:
         assert self.process is not None
         assert self.process.stdin is not None
-        try:
-            self.process.stdin.write(self.tasks.model_dump_json().encode())
-            self.process.stdin.close()
-        except BrokenPipeError:  # it died before it read its tasks; _read reports how
-            return
+        # BrokenPipeError: it died before it read its tasks; _read reports how.
+        with contextlib.suppress(BrokenPipeError), self.process.stdin as tasks:
+            tasks.write(self.tasks.model_dump_json().encode())
 
     def _read(self, messages: queue.Queue[Message]) -> None:
         assert self.process is not None
         assert self.process.stdout is not None
         last: Message | None = None
-        for line in self.process.stdout:
-            try:
-                last = MESSAGES.validate_json(line)
-            except ValidationError:
-                self.stop()
-                last = Failure(framework=self.name, reason=f"the worker wrote something else: {line[:80]!r}")
-            messages.put(last)
+        with self.process.stdout as lines:
+            for line in lines:
+                try:
+                    last = MESSAGES.validate_json(line)
+                except ValidationError:
+                    self.stop()
+                    last = Failure(framework=self.name, reason=f"the worker wrote something else: {line[:80]!r}")
+                messages.put(last)
         code = self.process.wait()
         if not isinstance(last, (Done, Failure)):
             after = f" after {last.id}" if last is not None and last.kind == "case" else ""
@@ -144,7 +158,7 @@ def run(
             yield message
     finally:
         for worker in workers.values():
-            worker.stop()
+            worker.close()
 
 
 def installed(names: Sequence[str], interpreters: Mapping[str, str] | None = None) -> dict[str, Any]:

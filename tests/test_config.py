@@ -135,7 +135,9 @@ def test_json_there_and_back():
     assert RMSPropConfig.model_validate(json.loads(config.model_dump_json())) == config
 
 
-@pytest.mark.parametrize("text", ['{"rho": 2}', "[]", "{", '{"clip": [{"by": "norm"}]}', '{"clip": [{"by": "sum"}]}', "1"])
+@pytest.mark.parametrize(
+    "text", ['{"rho": 2}', "[]", "{", '{"clip": [{"by": "norm"}]}', '{"clip": [{"by": "sum"}]}', "1"]
+)
 def test_bad_json_is_a_config_error(text):
     with pytest.raises(ConfigError):
         RMSPropConfig.model_validate_json(text)

@@ -4,8 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unirms import ClipByGlobalNorm, ClipByNorm, ClipByValue, ConfigError, NativeCall, RMSPropConfig, UnknownNameError
-from unirms import dialects
+from unirms import (
+    ClipByGlobalNorm,
+    ClipByNorm,
+    ClipByValue,
+    ConfigError,
+    NativeCall,
+    RMSPropConfig,
+    UnknownNameError,
+    dialects,
+)
 from unirms.registry import FRAMEWORKS
 
 # dialect: learning rate, rho, epsilon, placement, rate in the buffer, first mean square, decay mode.
@@ -91,8 +99,16 @@ def test_written_and_read_again_it_is_the_same(name, data):
 
 @pytest.mark.parametrize(
     ("alias", "name"),
-    [("pytorch", "torch"), ("tf", "keras"), ("tensorflow", "keras"), ("paddlepaddle", "paddle"), ("ms", "mindspore")]
-    + [("TORCH", "torch"), ("paddle.fluid", "paddle-fluid"), ("tf.v1", "tf1")],
+    [
+        ("pytorch", "torch"),
+        ("TORCH", "torch"),
+        ("tf", "keras"),
+        ("tensorflow", "keras"),
+        ("paddlepaddle", "paddle"),
+        ("ms", "mindspore"),
+        ("paddle.fluid", "paddle-fluid"),
+        ("tf.v1", "tf1"),
+    ],
 )
 def test_aliases_work_wherever_a_name_is_taken(alias, name):
     assert dialects.get(alias).name == name
@@ -123,7 +139,11 @@ def test_every_framework_has_its_dialect():
         ("paddle", {"learning_rate": 1, "eps": 1e-3}, "write epsilon"),
         ("keras", {"lr": 1}, "write learning_rate"),
         ("torch", {"momentun": 1}, "did you mean momentum?"),
-        ("torch", {"alpha": 1.5}, "alpha=1.5 is not allowed; rho must be a finite number >= 0 and <= 1 (alpha is the config's rho)"),
+        (
+            "torch",
+            {"alpha": 1.5},
+            "alpha=1.5 is not allowed; rho must be a finite number >= 0 and <= 1 (alpha is the config's rho)",
+        ),
         ("torch", {"momentum": True}, "momentum=True is not allowed"),
         ("keras", {"use_ema": True}, "use_ema=True cannot be read"),
         ("keras", {"gradient_accumulation_steps": 2}, "cannot be read"),
@@ -205,8 +225,13 @@ def test_paddle_reads_and_writes_its_clips(call, clip):
 
 @pytest.mark.parametrize(
     "kwargs",
-    [{"weight_decay": object()}, {"weight_decay": NativeCall("L1Decay", 0.1)}, {"grad_clip": 3}]
-    + [{"grad_clip": NativeCall("ClipGradByValue", 1.0, -2.0)}, {"grad_clip": NativeCall("ClipGradByNorm")}],
+    [
+        {"weight_decay": object()},
+        {"weight_decay": NativeCall("L1Decay", 0.1)},
+        {"grad_clip": 3},
+        {"grad_clip": NativeCall("ClipGradByValue", 1.0, -2.0)},
+        {"grad_clip": NativeCall("ClipGradByNorm")},
+    ],
 )
 def test_paddle_objects_that_no_config_can_say_are_refused(kwargs):
     with pytest.raises(ConfigError):
@@ -220,7 +245,13 @@ def test_two_clips_cannot_be_written_for_paddle():
 
 def test_optax_says_what_others_fix():
     config = RMSPropConfig.from_native(
-        "optax", learning_rate=1, initial_scale=1.0, eps_in_sqrt=False, momentum=0.9, nesterov=True, bias_correction=True
+        "optax",
+        learning_rate=1,
+        initial_scale=1.0,
+        eps_in_sqrt=False,
+        momentum=0.9,
+        nesterov=True,
+        bias_correction=True,
     )
     assert config.initial_mean_square == 1
     assert config.epsilon_placement == "outside_sqrt"

@@ -60,9 +60,7 @@ def test_the_buffer_keeps_an_old_rate_only_when_it_is_inside():
     assert moved == {True: 0.5 + (0.25 + 0.125), False: 0.5 + 0.125 * 1.5}
 
 
-@pytest.mark.parametrize(
-    ("answer", "expected"), [("propagate", math.nan), ("skip", 1.0), ("clamp", math.nan)], ids=str
-)
+@pytest.mark.parametrize(("answer", "expected"), [("propagate", math.nan), ("skip", 1.0), ("clamp", math.nan)], ids=str)
 def test_a_denominator_of_zero(answer, expected):
     config = RMSPropConfig(epsilon=0, centered=True, momentum=0.5, negative_variance=answer)
     weight, state = one_step(config, grad=0.0)
@@ -95,7 +93,9 @@ def test_a_nan_gradient_stays_where_it_is():
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ml_dtypes.bfloat16])
 def test_it_follows_the_dtype_of_its_arrays(dtype):
-    config = RMSPropConfig(momentum=0.5, nesterov=True, centered=True, weight_decay=0.1, bias_correction=True, epsilon=0.01)
+    config = RMSPropConfig(
+        momentum=0.5, nesterov=True, centered=True, weight_decay=0.1, bias_correction=True, epsilon=0.01
+    )
     params = {"w": np.ones(3, dtype), "s": np.asarray(1, dtype)}
     state = reference.init(config, params)
     grads = {"w": np.ones(3, dtype), "s": np.asarray(1, dtype)}
@@ -118,7 +118,9 @@ def test_it_is_pure():
     done, after = reference.step(config, params, grads, state)
     assert params["w"].tolist() == [1, 1, 1]
     assert grads["w"].tolist() == [0.5, 0.5, 0.5]
-    assert all(np.array_equal(value, state.slots()[slot][name]) for slot, a in kept.items() for name, value in a.items())
+    assert all(
+        np.array_equal(value, state.slots()[slot][name]) for slot, a in kept.items() for name, value in a.items()
+    )
     assert (state.step, after.step) == (0, 1)
     assert done["idle"] is params["idle"]
 

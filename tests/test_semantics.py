@@ -53,7 +53,13 @@ def test_every_verdict_is_true_in_numbers(source, target, fields):
     seeded = same(movement(wanted, changes_rate=True), movement(actual, seeded_with=wanted, changes_rate=True))
     constant = same(movement(wanted), movement(actual, seeded_with=wanted))
     truth = (
-        Fidelity.EXACT if plain else Fidelity.SEEDED if seeded else Fidelity.CONSTANT_LR if constant else Fidelity.APPROXIMATE
+        Fidelity.EXACT
+        if plain
+        else Fidelity.SEEDED
+        if seeded
+        else Fidelity.CONSTANT_LR
+        if constant
+        else Fidelity.APPROXIMATE
     )
     assert native.fidelity is truth, [str(difference) for difference in native.differences]
 
@@ -75,6 +81,7 @@ def test_an_axis_counts_only_where_it_changes_numbers(a, b):
     left, right = RMSPropConfig(**a), RMSPropConfig(**b)
     assert left != right
     assert differences(left, right) == ()
+    assert left.equivalent(right)
     assert same(movement(left), movement(right))
 
 

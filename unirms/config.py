@@ -162,6 +162,12 @@ class RMSPropConfig(BaseModel):
 
         return to_native(self, dialect)
 
+    def equivalent(self, other: RMSPropConfig) -> bool:
+        """Return whether both mean the same numbers, though they may say it differently (as both placements of 0 do)."""
+        from unirms.semantics import differences
+
+        return not differences(self, other)
+
     def replace(self, **changes: Any) -> RMSPropConfig:
         """Return a validated copy with some fields changed."""
         values = {name: getattr(self, name) for name in type(self).model_fields}

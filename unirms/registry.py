@@ -56,7 +56,13 @@ FRAMEWORKS: dict[str, Framework] = {
         ),
         Framework("mindspore", "MindSpore", ("mindspore",), ("mindspore",), "mindspore", (("GLOG_v", "3"),)),
         Framework(
-            "paddle", "PaddlePaddle", ("paddle",), ("paddlepaddle", "paddlepaddle-gpu"), "paddle", (("GLOG_v", "3"),)
+            "paddle",
+            "PaddlePaddle",
+            ("paddle",),
+            ("paddlepaddle", "paddlepaddle-gpu"),
+            "paddle",
+            # In Paddle GLOG_v is a verbosity, not a severity: 3 printed 186,000 lines in a small script.
+            (("GLOG_minloglevel", "2"),),
         ),
     )
 }

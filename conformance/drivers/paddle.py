@@ -1,0 +1,145 @@
+"""Runs optimizers in PaddlePaddle, in dynamic mode and in a static graph."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+with warnings.catch_warnings():
+    # Paddle looks for a compiler cache that nothing here needs.
+    warnings.filterwarnings("ignore", "No ccache found", UserWarning)
+    import paddle
+
+import unirms
+from unirms.state import OptimizerState
+
+from . import Array, Arrays, Driver, Make, Run, Training
+
+# On CPU, add, divide, sqrt and rmsprop have no kernels for float16 and bfloat16.
+DTYPES = ("float32", "float64")
+
+
+class DynamicRun:
+    """Parameters with gradients set by hand, and `optimizer.step()`."""
+
+    def __init__(self, make: Make, params: Arrays) -> None:
+        self.params = {name: _parameter(value) for name, value in params.items()}
+        self.optimizer = make(self.params)
+
+    def step(self, grads: Arrays, learning_rate: float) -> None:
+        """Make one update."""
+        self.optimizer.set_lr(learning_rate)
+        for name, param in self.params.items():
+            param.grad = paddle.to_tensor(grads[name])
+        self.optimizer.step()
+        self.optimizer.clear_grad(set_to_zero=False)
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of the parameters."""
+        return {name: np.array(param.numpy()) for name, param in self.params.items()}
+
+    def state(self) -> OptimizerState:
+        """Return copies of the accumulators."""
+        return unirms.state_of(self.optimizer)
+
+
+class StaticRun:
+    """A program of its own, in a scope of its own, whose loss is the sum of parameter times fed gradient."""
+
+    def __init__(self, make: Make, params: Arrays) -> None:
+        self.program, self.startup = paddle.static.Program(), paddle.static.Program()
+        self.scope, self.executor = paddle.static.Scope(), paddle.static.Executor(paddle.CPUPlace())
+        with self._inside(), paddle.utils.unique_name.guard():
+            self.params = {name: _variable(value) for name, value in params.items()}
+            # d(sum(p * g))/dp is 1.0 * g, so the optimizer sees the bits that are fed.
+            fed = {name: _feed(index, value) for index, (name, value) in enumerate(params.items())}
+            self.feeds = {name: value.name for name, value in fed.items()}
+            loss = paddle.add_n([paddle.sum(param * fed[name]) for name, param in self.params.items()])
+            self.optimizer = make(self.params)
+            with warnings.catch_warnings():
+                # Paddle's own autograd asks for it, in every static graph.
+                warnings.filterwarnings("ignore", "Tensor do not have 'place' interface", UserWarning)
+                self.optimizer.minimize(loss)
+            self.rate = self.optimizer._global_learning_rate(self.program)
+            self.executor.run(self.startup)
+            for name, value in params.items():
+                self._set(self.params[name], value)
+
+    def step(self, grads: Arrays, learning_rate: float) -> None:
+        """Make one update."""
+        with self._inside():
+            self._set(self.rate, np.asarray(learning_rate, str(self.rate.dtype).removeprefix("paddle.")))
+            self.executor.run(self.program, feed={self.feeds[name]: grad for name, grad in grads.items()})
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of the parameters."""
+        return {name: np.array(self._tensor(param)) for name, param in self.params.items()}
+
+    def state(self) -> OptimizerState:
+        """Return copies of the accumulators."""
+        with self._inside():
+            return unirms.state_of(self.optimizer)
+
+    @contextlib.contextmanager
+    def _inside(self) -> Iterator[None]:
+        was_dynamic = paddle.in_dynamic_mode()
+        paddle.enable_static()
+        try:
+            with paddle.static.program_guard(self.program, self.startup), paddle.static.scope_guard(self.scope):
+                yield
+        finally:
+            if was_dynamic:
+                paddle.disable_static()
+
+    def _set(self, variable: Any, value: Array) -> None:
+        self._tensor(variable).set(np.ascontiguousarray(value).reshape(np.shape(value)), paddle.CPUPlace())
+
+    def _tensor(self, variable: Any) -> Any:
+        return self.scope.find_var(variable.name).get_tensor()
+
+
+class PaddleDriver:
+    """The verbs of `Driver` for PaddlePaddle."""
+
+    modes: Mapping[str, tuple[str, ...]] = {"dynamic": DTYPES, "static": DTYPES}
+
+    def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> Run:
+        """Return a run; the arrays have the dtype already."""
+        return StaticRun(make, params) if mode == "static" else DynamicRun(make, params)
+
+    def train(self, make: Make, weights: Arrays, batches: Sequence[tuple[Array, Array]]) -> Training:
+        """Train the network of `Driver.train`."""
+        w = {name: _parameter(value) for name, value in weights.items()}
+        optimizer = make(w)
+        losses = []
+        for x, y in batches:
+            hidden = paddle.nn.functional.relu(paddle.to_tensor(x) @ w["w1"] + w["b1"])
+            loss = paddle.nn.functional.cross_entropy(hidden @ w["w2"] + w["b2"], paddle.to_tensor(y))
+            loss.backward()
+            optimizer.step()
+            optimizer.clear_grad()
+            losses.append(float(loss.item()))
+        return Training(losses, {name: np.array(param.numpy()) for name, param in w.items()})
+
+
+def _parameter(value: Array) -> Any:
+    param = paddle.create_parameter(list(value.shape), str(value.dtype))
+    param.set_value(value)
+    return param
+
+
+def _variable(value: Array) -> Any:
+    return paddle.create_parameter(
+        list(value.shape), str(value.dtype), default_initializer=paddle.nn.initializer.Constant(0.0)
+    )
+
+
+def _feed(index: int, value: Array) -> Any:
+    return paddle.static.data(f"grad_{index}", list(value.shape), str(value.dtype))
+
+
+DRIVER: Driver = PaddleDriver()

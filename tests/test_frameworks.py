@@ -1,0 +1,43 @@
+"""Runs `tests/frameworks` once for each framework, in a process of its own: the four crash when loaded together."""
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from unirms.registry import FRAMEWORKS
+
+FOLDER = Path(__file__).parent / "frameworks"
+LIMIT = 600  # seconds; the slowest takes under 180 on two busy cores
+
+
+def run(name):
+    command = [sys.executable, "-m", "pytest", str(FOLDER), "--framework", name, "-q", "-p", "no:cacheprovider"]
+    environment = {**os.environ, **dict(FRAMEWORKS[name].environment)}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=LIMIT, env=environment, cwd=FOLDER.parent.parent
+    )
+
+
+@pytest.fixture(scope="module")
+def runs():
+    # Two at a time, the longest first.
+    with ThreadPoolExecutor(2) as pool:
+        names = sorted(FRAMEWORKS, key=["mindspore", "keras", "paddle", "torch"].index)
+        return {name: pool.submit(run, name) for name in names}
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_framework(runs, name):
+    done = runs[name].result()
+    print(done.stdout[-2000:])
+    assert done.returncode == 0, f"{name}:\n{done.stdout[-20000:]}\n{done.stderr[-3000:]}"
+    # A framework that is missing is a failure, not a skip.
+    counts = re.search(r"(\d+) passed", done.stdout)
+    assert counts is not None
+    assert int(counts[1]) >= 40
+    assert "skipped" not in done.stdout.splitlines()[-1]

@@ -1,0 +1,81 @@
+"""Every check can fail: planted wrong optimizers are caught by the cases of the parity report, the right one is not."""
+
+import importlib.util
+import itertools
+from pathlib import Path
+
+import pytest
+
+from unirms import RMSPropConfig
+from unirms.conformance.cases import AT_LEAST, AXES, LARGE, STEPS, cases, well_conditioned
+from unirms.conformance.covering import pairwise
+from unirms.conformance.judge import judge
+
+# pytest's importlib mode knows no siblings.
+_SPEC = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
+planted = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(planted)
+
+
+def small(case):
+    return case.model_copy(update={"sizes": (3, 7, 17, 33)})
+
+
+ALL = [small(case) for case in cases(planted.NumpyDriver.modes)]
+PAIRS = [case for case in ALL if "/pair-" in case.id or "/tiny-" in case.id]
+
+
+def result(case, defect):
+    config = RMSPropConfig(**case.config)
+    return judge(case, "torch", planted.NumpyDriver(defect), make=lambda params: config)
+
+
+@pytest.mark.parametrize("case", ALL, ids=lambda case: case.id)
+def test_the_right_optimizer_passes(case):
+    right = result(case, planted.NONE)
+    assert right.passed, right.problem
+    assert right.same_bits
+
+
+@pytest.mark.parametrize("defect", planted.DEFECTS, ids=lambda defect: defect.name)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_wrong_one_is_caught(defect, dtype):
+    showing = [c for c in PAIRS if c.dtype == dtype and defect.visible(RMSPropConfig(**c.config), c)]
+    assert len(showing) >= 2, "the covering array does not reach this defect"
+    missed = [case.id for case in showing if result(case, defect).passed]
+    assert not missed
+
+
+def test_an_optimizer_that_raises_is_a_finding():
+    def broken(params):
+        raise ValueError("first line\nsecond line")
+
+    found = judge(PAIRS[0], "torch", planted.NumpyDriver(), make=broken)
+    assert found.problem == "ValueError: first line"
+
+
+def test_the_cases_cover_every_pair_that_is_well_conditioned():
+    rows = pairwise(AXES, well_conditioned)
+    assert all(well_conditioned(row) for row in rows)
+    assert all(row.keys() == AXES.keys() for row in rows)
+    seen = {pair for row in rows for pair in itertools.combinations(row.items(), 2)}
+    every = {((a, x), (b, y)) for a, b in itertools.combinations(AXES, 2) for x in AXES[a] for y in AXES[b]}
+    # These cannot be, see `well_conditioned`.
+    noise = {(("rho", 0.5), ("centered", answer)) for answer in ("propagate", "skip", "clamp")}
+    bounce = {(("weight_decay", kind), ("gradients", "mixed")) for kind in ("l2", "l2 exempt")}
+    assert every - seen == noise | bounce
+
+
+def test_there_are_enough_cases_and_their_ids_are_unique():
+    found = cases({"one": ("float32",), "two": ("float32", "float16")})
+    assert len(found) >= AT_LEAST >= 200
+    assert len({case.id for case in found}) == len(found)
+    assert {case.steps for case in found} == {STEPS} == {50}
+    assert any(LARGE in case.sizes for case in found)
+
+
+def test_cases_are_the_same_in_every_process():
+    again = cases(planted.NumpyDriver.modes)
+    assert [small(case) for case in again] == ALL
+    first, second = ALL[0].gradients_at(3), small(again[0]).gradients_at(3)
+    assert all((first[name] == second[name]).all() for name in first)
