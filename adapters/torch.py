@@ -60,20 +60,26 @@ class UniRMSProp(torch.optim.RMSprop):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        updates = 1 + max((int(state["step"]) for state in self.state.values() if state), default=0)
         for group in self.param_groups:
             ready = [param for param in group["params"] if param.grad is not None]
             together = group["foreach"] if group["foreach"] is not None else any(not p.is_cpu for p in ready)
             for batch in _batches(ready, together=together):
-                self._update(group, batch)
+                self._update(group, batch, updates)
         return loss
 
-    def _update(self, group: Mapping[str, Any], params: list[torch.Tensor]) -> None:
-        """Update one batch of parameters of one dtype and device."""
+    def _update(self, group: Mapping[str, Any], params: list[torch.Tensor], updates: int) -> None:
+        """Update one batch of parameters of one dtype and device; `updates` counts the optimizer's, this one included."""
         states = [self._state_for(group, param) for param in params]
         for state in states:
             state["step"] += 1
         scalars = Hyperparameters.live(
-            float(group["lr"]), group["alpha"], group["eps"], group["momentum"], group["weight_decay"]
+            float(group["lr"]),
+            group["alpha"],
+            group["eps"],
+            group["momentum"],
+            group["weight_decay"],
+            correction=bias_correction(group["alpha"], updates) if self.config.bias_correction else 1.0,
         )
         rmsprop(
             params,
@@ -81,7 +87,6 @@ class UniRMSProp(torch.optim.RMSprop):
             {slot: [state[key] for state in states] for slot, key in SLOTS.items() if key in states[0]},
             config=self.config,
             scalars=scalars,
-            steps_done=[int(state["step"]) for state in states] if self.config.bias_correction else [],
             maximize=bool(group["maximize"]),
         )
 
@@ -112,7 +117,6 @@ def rmsprop(
     *,
     config: RMSPropConfig,
     scalars: Hyperparameters,
-    steps_done: Sequence[int],
     maximize: bool,
 ) -> None:
     """Update tensors in place: the reference's operations in the reference's order, each rounded on its own.
@@ -132,7 +136,7 @@ def rmsprop(
     _average(squares, torch._foreach_mul(grads, grads), scalars)
     if means is not None:
         _average(means, torch._foreach_mul(grads, scalars.one_minus_rho), scalars, weighted=True)
-    denominators = _denominators(squares, means, config, scalars, steps_done)
+    denominators = _denominators(squares, means, config, scalars)
 
     usable = [denominator > 0 for denominator in denominators] if means and config.negative_variance == "skip" else None
     numerators = torch._foreach_mul(grads, scalars.learning_rate) if config.lr_in_momentum else grads
@@ -164,14 +168,12 @@ def _denominators(
     means: list[torch.Tensor] | None,
     config: RMSPropConfig,
     scalars: Hyperparameters,
-    steps_done: Sequence[int],
 ) -> Sequence[torch.Tensor]:
     variances: Sequence[torch.Tensor] = squares
-    corrections = [bias_correction(scalars.rho, done) for done in steps_done]
     if config.bias_correction:
-        variances = torch._foreach_div(squares, corrections)
+        variances = torch._foreach_div(squares, scalars.correction)
     if means is not None:
-        corrected = torch._foreach_div(means, corrections) if config.bias_correction else means
+        corrected = torch._foreach_div(means, scalars.correction) if config.bias_correction else means
         variances = torch._foreach_sub(variances, torch._foreach_mul(corrected, corrected))
         if config.negative_variance == "clamp":
             variances = [variance.clamp(min=0) for variance in variances]

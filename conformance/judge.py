@@ -50,7 +50,7 @@ def _run(case: Case, config: RMSPropConfig, driver: Driver, make: Make) -> dict[
     # are where equal bits are a goal.
     twin = _Reference(config, initial, np.dtype(case.dtype)) if case.dtype in {"float32", "float64"} else None
     weights = Ruler(initial, case.dtype)
-    states = {slot: Ruler(arrays, case.dtype) for slot, arrays in yardstick.state.slots().items()}
+    states = {slot: Ruler(arrays, case.dtype, lost_is_lost=True) for slot, arrays in yardstick.state.slots().items()}
     for step in range(case.steps):
         grads, rate = case.gradients_at(step), case.rate_at(step)
         run.step(grads, rate)

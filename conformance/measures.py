@@ -43,10 +43,14 @@ class Ruler:
     Args:
         start: the arrays before the first step, by name.
         dtype: the dtype of the run that is judged.
+        lost_is_lost: whether an infinity and a NaN count as the same. For accumulators: the fused kernels of TensorFlow
+            and MindSpore compute v + (g*g - v) * (1 - rho), which turns a mean square that has overflowed into NaN one
+            step later; neither holds a number any more, and what that does to the weights is judged there.
     """
 
-    def __init__(self, start: Mapping[str, Array], dtype: str) -> None:
+    def __init__(self, start: Mapping[str, Array], dtype: str, *, lost_is_lost: bool = False) -> None:
         self.dtype = dtype
+        self.lost_is_lost = lost_is_lost
         self.names = list(start)
         self.start = self._joined(start)
         self.before = self.start
@@ -65,6 +69,8 @@ class Ruler:
             self.worst = Error(np.inf, np.inf)
             return self.worst
         right, seen = self._joined(expected), self._joined(actual)
+        if self.lost_is_lost:
+            seen = np.where(np.isfinite(seen) | np.isfinite(right), seen, right)
         with np.errstate(all="ignore"):
             self.path = self.path + np.abs(right - self.before)
             self.before = right

@@ -80,6 +80,14 @@ def test_what_is_not_finite(expected, actual, right):
     assert right or math.isinf(error.ulp)
 
 
+@pytest.mark.parametrize(("actual", "right"), [(np.nan, True), (np.inf, True), (-np.inf, True), (1.0, False)])
+def test_an_accumulator_that_is_lost_is_lost(actual, right):
+    error = Ruler({"v": np.ones(1)}, "float32", lost_is_lost=True).observe(
+        {"v": np.asarray([np.inf])}, {"v": np.asarray([actual])}
+    )
+    assert (error.ulp == 0) is right
+
+
 @pytest.mark.parametrize(
     "actual", [{}, {"w": np.ones(3)}, {"v": np.ones(2)}, {"w": np.ones(2), "v": np.ones(2)}, {"w": np.ones((1, 2))}]
 )

@@ -145,7 +145,9 @@ def test_policy_nearest_warns_with_the_differences(framework, driver):
 
 
 def test_clips_that_the_exact_class_cannot_do_are_refused(framework, driver):
-    config = RMSPropConfig(clip={"by": "norm", "max_norm": 1}, epsilon_placement="outside_sqrt", momentum=0.5, nesterov=True)
+    config = RMSPropConfig(
+        clip={"by": "norm", "max_norm": 1}, epsilon_placement="outside_sqrt", momentum=0.5, nesterov=True
+    )
     with pytest.raises(UnsupportedError, match="clip the gradients yourself"):
         built(driver, framework, config)
 

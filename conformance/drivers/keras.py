@@ -1,0 +1,84 @@
+"""Runs optimizers in Keras: eagerly, in a `tf.function`, and compiled by XLA."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from unirms.registry import FRAMEWORKS
+
+# Before Keras is loaded: it chooses its backend on import.
+for _name, _value in FRAMEWORKS["keras"].environment:
+    os.environ.setdefault(_name, _value)
+
+import keras  # noqa: E402
+import numpy as np  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+import unirms  # noqa: E402
+from unirms.state import OptimizerState  # noqa: E402
+
+from . import Array, Arrays, Driver, Make, Training  # noqa: E402
+
+DTYPES = ("float32", "float64", "float16", "bfloat16")
+
+
+class KerasRun:
+    """Variables, and `optimizer.apply` with given gradients; one trace for all steps."""
+
+    def __init__(self, make: Make, params: Arrays, dtype: str, mode: str) -> None:
+        self.dtype = dtype
+        self.params = {
+            name: keras.Variable(tf.constant(value, dtype=dtype), dtype=dtype, name=name)
+            for name, value in params.items()
+        }
+        self.optimizer = make(self.params)
+        self.apply = self.optimizer.apply
+        if mode != "eager":
+            self.apply = tf.function(self.optimizer.apply, jit_compile=mode == "xla")
+
+    def step(self, grads: Arrays, learning_rate: float) -> None:
+        """Make one update."""
+        self.optimizer.learning_rate = learning_rate
+        self.apply([tf.constant(grads[name], dtype=self.dtype) for name in self.params])
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of the parameters."""
+        return {name: _array(param) for name, param in self.params.items()}
+
+    def state(self) -> OptimizerState:
+        """Return copies of the accumulators."""
+        return unirms.state_of(self.optimizer)
+
+
+class KerasDriver:
+    """The verbs of `Driver` for Keras."""
+
+    modes: Mapping[str, tuple[str, ...]] = {"eager": DTYPES, "function": DTYPES, "xla": DTYPES}
+
+    def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> KerasRun:
+        """Return a run; "function" is a `tf.function`, "xla" one with `jit_compile`."""
+        return KerasRun(make, params, dtype, mode)
+
+    def train(self, make: Make, weights: Arrays, batches: Sequence[tuple[Array, Array]]) -> Training:
+        """Train the network of `Driver.train`."""
+        w = {name: keras.Variable(value, dtype="float32", name=name) for name, value in weights.items()}
+        optimizer = make(w)
+        losses = []
+        for x, y in batches:
+            with tf.GradientTape() as tape:
+                hidden = tf.nn.relu(tf.constant(x) @ w["w1"] + w["b1"])
+                logits = hidden @ w["w2"] + w["b2"]
+                loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(y, logits))
+            optimizer.apply(tape.gradient(loss, [param.value for param in w.values()]), list(w.values()))
+            losses.append(float(loss))
+        return Training(losses, {name: _array(param) for name, param in w.items()})
+
+
+def _array(variable: Any) -> Any:
+    value = np.asarray(variable.value.numpy())
+    return value.astype(np.float32) if value.dtype.name == "bfloat16" else value
+
+
+DRIVER: Driver = KerasDriver()

@@ -1,0 +1,78 @@
+"""Runs optimizers in MindSpore, in PyNative and in graph mode."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# Read when MindSpore is loaded: errors only, no warnings of the compiler.
+os.environ.setdefault("GLOG_v", "3")
+
+import mindspore
+from mindspore import Parameter, Tensor, ops
+
+import unirms
+from unirms.state import OptimizerState
+
+from . import Array, Arrays, Driver, Make, Training
+
+DTYPES = ("float32", "float64", "float16")
+MODES = {"pynative": mindspore.PYNATIVE_MODE, "graph": mindspore.GRAPH_MODE}
+
+
+class MindSporeRun:
+    """Parameters, and `optimizer(gradients)`."""
+
+    def __init__(self, make: Make, params: Arrays, mode: str) -> None:
+        self.mode = MODES[mode]
+        mindspore.set_context(mode=self.mode)
+        self.params = {name: Parameter(Tensor(value.copy()), name=name) for name, value in params.items()}
+        self.optimizer = make(self.params)
+
+    def step(self, grads: Arrays, learning_rate: float) -> None:
+        """Make one update."""
+        mindspore.set_context(mode=self.mode)
+        rate = self.optimizer.learning_rate
+        # ops.assign, because PyNative optimizers do not see Parameter.set_data after their first step.
+        ops.assign(rate, Tensor(learning_rate, rate.dtype))
+        self.optimizer(tuple(Tensor(grads[name]) for name in self.params))
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of the parameters."""
+        return {name: param.asnumpy().copy() for name, param in self.params.items()}
+
+    def state(self) -> OptimizerState:
+        """Return copies of the accumulators."""
+        return unirms.state_of(self.optimizer)
+
+
+class MindSporeDriver:
+    """The verbs of `Driver` for MindSpore."""
+
+    modes: Mapping[str, tuple[str, ...]] = {"pynative": DTYPES, "graph": DTYPES}
+
+    def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> MindSporeRun:
+        """Return a run; the mode is MindSpore's own, and the process stays in it."""
+        return MindSporeRun(make, params, mode)
+
+    def train(self, make: Make, weights: Arrays, batches: Sequence[tuple[Array, Array]]) -> Training:
+        """Train the network of `Driver.train`."""
+        mindspore.set_context(mode=MODES["pynative"])
+        w = {name: Parameter(Tensor(value.copy()), name=name) for name, value in weights.items()}
+        optimizer = make(w)
+
+        def loss_of(x: Any, y: Any) -> Any:
+            hidden = ops.relu(ops.matmul(x, w["w1"]) + w["b1"])
+            return ops.cross_entropy(ops.matmul(hidden, w["w2"]) + w["b2"], y)
+
+        loss_and_gradients = mindspore.value_and_grad(loss_of, None, optimizer.parameters)
+        losses = []
+        for x, y in batches:
+            loss, gradients = loss_and_gradients(Tensor(x), Tensor(y.astype("int32")))
+            optimizer(gradients)
+            losses.append(float(loss.asnumpy()))
+        return Training(losses, {name: param.asnumpy().copy() for name, param in w.items()})
+
+
+DRIVER: Driver = MindSporeDriver()
