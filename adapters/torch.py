@@ -69,7 +69,7 @@ class UniRMSProp(torch.optim.RMSprop):
         return loss
 
     def _update(self, group: Mapping[str, Any], params: list[torch.Tensor], updates: int) -> None:
-        """Update one batch of parameters of one dtype and device; `updates` counts the optimizer's, this one included."""
+        """Update one batch of parameters of one dtype and device; `updates` counts this update too."""
         states = [self._state_for(group, param) for param in params]
         for state in states:
             state["step"] += 1

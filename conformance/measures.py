@@ -34,7 +34,12 @@ class Error:
 
     ulp: float = 0.0
     movement: float = 0.0
-    """Relative error of the movement of a tensor, as the ratio of Euclidean norms; 0 where nothing moved."""
+    """Relative error of the movement of a tensor, as the ratio of Euclidean norms, where there is one to measure."""
+
+
+MEASURABLE: Final = 1000.0
+"""ULP that a tensor must have moved, in the mean, before a relative error of its movement says anything: rounding alone
+leaves some dozens."""
 
 
 class Ruler:
@@ -74,20 +79,21 @@ class Ruler:
         with np.errstate(all="ignore"):
             self.path = self.path + np.abs(right - self.before)
             self.before = right
-            ulp = _deviation(right, seen) / spacing(np.maximum(np.abs(right), self.path), self.dtype)
-            movement = self._movement(right, seen)
+            unit = spacing(np.maximum(np.abs(right), self.path), self.dtype)
+            deviation = _deviation(right, seen)
+            ulp = deviation / unit
+            movement = self._movement(right - self.start, deviation, unit)
         self.worst = Error(max(self.worst.ulp, _largest(ulp)), max(self.worst.movement, movement))
         return self.worst
 
-    def _movement(self, right: Array, seen: Array) -> float:
-        worst = 0.0
-        for first, last in zip(self.bounds[:-1], self.bounds[1:], strict=True):
-            wanted, error = right[first:last] - self.start[first:last], _deviation(right[first:last], seen[first:last])
-            finite = np.isfinite(wanted)
-            moved, off = float(np.linalg.norm(wanted[finite])), float(np.linalg.norm(error[finite]))
-            if off > 0:
-                worst = max(worst, off / moved if moved > 0 else np.inf)
-        return worst
+    def _movement(self, moved: Array, deviation: Array, unit: Array) -> float:
+        """Return the worst relative error of all tensors that have moved far enough to have one."""
+        finite = np.isfinite(moved) & np.isfinite(unit)
+        squares = np.where(finite, (moved * moved, deviation * deviation, unit * unit), 0.0)
+        sums = np.add.reduceat(np.pad(squares, ((0, 0), (0, 1))), self.bounds[:-1], axis=1)
+        length, off, floor = np.sqrt(sums)
+        measurable = (length > MEASURABLE * floor) & (np.diff(self.bounds) > 0)  # reduceat has no empty sums
+        return float(np.max(off[measurable] / length[measurable], initial=0.0))
 
     def _joined(self, arrays: Mapping[str, Array]) -> Array:
         flat = [np.ravel(np.asarray(arrays[name], dtype=np.float64)) for name in self.names]

@@ -25,10 +25,11 @@ from .training import CONFIGS, Agreement, Digits, agreement, train_in_numpy
 DTYPES: Final = tuple(LIMIT_ULP)
 SHOWN_PROBLEMS: Final = 20
 
-# Two trainings that differ in float32 rounding alone: matrix products sum in another order (relative 1e-7 of a
-# gradient), and RMSProp divides each gradient by its own size, so that even the smallest, the least exact ones, make
-# full steps. Measured over the three configs and four frameworks on 2026-11-22: loss 4e-6, weights 2e-4.
-TRAIN_LIMITS: Final = Agreement(loss=1e-4, weights=2e-3)
+# Two trainings that differ in float32 rounding alone: matrix products sum in another order (1e-7 of a gradient), and
+# RMSProp divides each gradient by its own size, so that even the smallest, the least exact ones, make full steps.
+# Measured over the three configs and four frameworks on 2026-11-22: at most 9.4e-7 and 9.1e-7; ten times that leaves
+# room for other processors and libraries, while a plain port is off by more than 0.1.
+TRAIN_LIMITS: Final = Agreement(loss=1e-5, weights=1e-5)
 
 
 @dataclass
@@ -59,7 +60,8 @@ class Report:
         elif isinstance(message, CaseResult):
             self.cases.append(message)
         elif isinstance(message, PortResult):
-            self.ports[message.framework] = message
+            found = {**self.ports, message.framework: message}
+            self.ports = {name: found[name] for name in self.frameworks if name in found}
         elif isinstance(message, TrainResult):
             self.trainings.append(message)
 
@@ -106,10 +108,12 @@ class Report:
             "cases": [json.loads(case.model_dump_json(exclude={"kind"})) for case in self.cases],
             "plain_port": {
                 "hyperparameters": port.HYPERPARAMETERS,
+                "travelled": {name: _finite(travelled(result.movement)) for name, result in self.ports.items()},
                 "apart": [
-                    {"frameworks": pair, "relative": _finite(apart)} for pair, apart in plain_port(self.ports).items()
+                    {"frameworks": [a, b], "relative": _finite(apart(self.ports[a].movement, self.ports[b].movement))}
+                    for a, b in itertools.combinations(self.ports, 2)
                 ],
-                "apart_with_unirms": _finite(exact_port(self.ports)),
+                "apart_with_unirms": _finite(farthest(self.ports)),
             },
             "training": [
                 {"framework": name, "config": config, "loss": _finite(a.loss), "weights": _finite(a.weights)}
@@ -123,20 +127,21 @@ class Report:
         return json.dumps(data, indent=1) + "\n"
 
 
-def plain_port(ports: Mapping[str, PortResult]) -> dict[tuple[str, str], float]:
-    """Return how far apart two plain ports end, relative to the first one's movement, for every ordered pair."""
-    return {(a, b): _apart(ports[a].movement, ports[b].movement) for a, b in itertools.permutations(ports, 2)}
-
-
-def exact_port(ports: Mapping[str, PortResult]) -> float:
-    """Return how far apart the farthest two of unirms's optimizers end, relative to the movement."""
-    pairs = itertools.permutations(ports.values(), 2)
-    return max((_apart(a.exact_movement, b.exact_movement) for a, b in pairs), default=math.nan)
-
-
-def _apart(left: Sequence[float], right: Sequence[float]) -> float:
+def apart(left: Sequence[float], right: Sequence[float]) -> float:
+    """Return the distance between two movements relative to the longer: 0 for the same, 2 for opposite ones."""
     a, b = np.asarray(left), np.asarray(right)
-    return float(np.linalg.norm(a - b) / np.linalg.norm(a))
+    return float(np.linalg.norm(a - b) / max(np.linalg.norm(a), np.linalg.norm(b)))
+
+
+def travelled(movement: Sequence[float]) -> float:
+    """Return how far a weight has moved, in the mean."""
+    return float(np.mean(np.abs(movement)))
+
+
+def farthest(ports: Mapping[str, PortResult]) -> float:
+    """Return how far apart the farthest two of unirms's optimizers end."""
+    pairs = itertools.combinations(ports.values(), 2)
+    return max((apart(a.exact_movement, b.exact_movement) for a, b in pairs), default=math.nan)
 
 
 def show(report: Report, console: Console) -> None:
@@ -192,24 +197,31 @@ def parity_table(report: Report) -> Table:
 
 
 def port_table(ports: Mapping[str, PortResult]) -> Table:
-    """Return how far each plain port ends from each other, and from itself built by unirms."""
+    """Return how far the plain ports end from each other, and unirms's optimizers beside them."""
     given = ", ".join(f"{name} {value:g}" for name, value in port.HYPERPARAMETERS.items())
     table = Table(
         title=f"A plain port: the same hyperparameters through each stock class ({given})",
         title_justify="left",
         caption_justify="left",
         caption=(
-            f"difference of the movement after {port.STEPS} steps, the rate halved at {port.HALVED_AT}; "
-            f"built by unirms with {framework(port.MEANT).title}'s meaning: {_percent(exact_port(ports))} at most"
+            f"mean distance that a weight travels in {port.STEPS} steps, the rate halved at {port.HALVED_AT}; "
+            "then how far apart two frameworks end, relative to the longer way"
         ),
     )
-    table.add_column("from \\ to")
-    apart = plain_port(ports)
+    table.add_column("")
+    table.add_column("travelled", justify="right")
     for name in ports:
-        table.add_column(framework(name).title, justify="right")
-    for row in ports:
-        cells = ["–" if row == column else _percent(apart[row, column]) for column in ports]
-        table.add_row(framework(row).title, *cells)
+        table.add_column(f"from {framework(name).title}", justify="right")
+    for name, result in ports.items():
+        others = ["–" if name == other else _percent(apart(result.movement, ports[other].movement)) for other in ports]
+        table.add_row(result.target, f"{travelled(result.movement):.4f}", *others)
+    for name, result in ports.items():
+        others = [
+            "–" if name == other else _percent(apart(result.exact_movement, ports[other].exact_movement))
+            for other in ports
+        ]
+        call = f'unirms.build(…, "{name}")'
+        table.add_row(call, f"{travelled(result.exact_movement):.4f}", *others, style="green")
     return table
 
 
@@ -278,7 +290,7 @@ def _worst(cases: Sequence[CaseResult]) -> str:
 def _percent(share: float) -> str:
     if math.isnan(share):
         return "–"
-    return f"{share:.0%}" if share >= 0.005 else f"{100 * share:.1g} %"
+    return f"{share:.0%}" if share >= 0.005 or share == 0 else f"{100 * share:.0e}%"
 
 
 def _small(value: float) -> str:

@@ -48,7 +48,8 @@ class Worker:
 
     def start(self, messages: queue.Queue[Message]) -> None:
         """Start the process and a thread that puts its messages into the queue; the last is Done or a Failure."""
-        environment = {**os.environ, **dict(framework(self.name).environment)}
+        # Four workers share the cores: threads that wait by spinning would take them from each other.
+        environment = {**os.environ, "OMP_WAIT_POLICY": "passive", **dict(framework(self.name).environment)}
         try:
             self.process = subprocess.Popen(
                 [self.interpreter, "-m", "unirms.conformance.worker", self.name],

@@ -34,7 +34,6 @@ def runs():
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_framework(runs, name):
     done = runs[name].result()
-    print(done.stdout[-2000:])
     assert done.returncode == 0, f"{name}:\n{done.stdout[-20000:]}\n{done.stderr[-3000:]}"
     # A framework that is missing is a failure, not a skip.
     counts = re.search(r"(\d+) passed", done.stdout)

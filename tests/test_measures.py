@@ -43,9 +43,9 @@ def test_the_worst_step_is_remembered():
 
 def test_the_movement_shows_what_a_large_weight_hides():
     ruler = Ruler({"w": np.asarray([1e6])}, "float32")
-    error = ruler.observe({"w": np.asarray([1e6 + 0.125])}, {"w": np.asarray([1e6 + 0.0625])})
-    assert error.ulp == 1
-    assert error.movement == 0.5
+    error = ruler.observe({"w": np.asarray([1e6 + 125.0])}, {"w": np.asarray([1e6 + 124.0])})
+    assert error.ulp == 16
+    assert error.movement == 1 / 125
 
 
 def test_movement_is_the_worst_tensor_and_two_sided():
@@ -56,9 +56,16 @@ def test_movement_is_the_worst_tensor_and_two_sided():
         assert error.movement == pytest.approx(0.1)
 
 
-def test_movement_where_nothing_should_move():
-    error = Ruler({"w": np.ones(1)}, "float32").observe({"w": np.ones(1)}, {"w": np.asarray([1 + 2**-23])})
-    assert math.isinf(error.movement)
+def test_movement_of_less_than_a_thousand_ulp_is_not_measured():
+    ruler = Ruler({"w": np.ones(1)}, "float32")
+    assert ruler.observe({"w": np.asarray([1 + 2**-15])}, {"w": np.ones(1)}).movement == 0
+    assert ruler.observe({"w": np.asarray([1 + 2**-12])}, {"w": np.ones(1)}).movement == 1
+
+
+def test_movement_beside_a_tensor_that_is_empty():
+    start = {"a": np.zeros(0), "b": np.zeros(2), "c": np.zeros(0)}
+    right = {"a": np.zeros(0), "b": np.ones(2), "c": np.zeros(0)}
+    assert Ruler(start, "float32").observe(right, {**right, "b": np.full(2, 0.75)}).movement == 0.25
 
 
 @pytest.mark.parametrize(

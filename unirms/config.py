@@ -76,31 +76,41 @@ class RMSPropConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    learning_rate: NonNegative = Field(0.001, description="step size of every update")
-    rho: Fraction = Field(0.9, description="decay of the mean square (and of the mean gradient)")
-    epsilon: NonNegative = Field(1e-7, description="term that keeps the denominator away from zero")
-    epsilon_placement: EpsilonPlacement = Field("inside_sqrt", description="sqrt(d + epsilon) or sqrt(d) + epsilon")
-    momentum: NonNegative = Field(0.0, description="decay of the momentum buffer; 0 means no buffer")
-    nesterov: Flag = Field(False, description="step along momentum * buffer + update instead of the buffer")
-    lr_in_momentum: Flag = Field(True, description="the buffer accumulates lr * update (true) or update (false)")
-    centered: Flag = Field(False, description="divide by the variance of the gradient instead of its mean square")
+    learning_rate: NonNegative = Field(default=0.001, description="step size of every update")
+    rho: Fraction = Field(default=0.9, description="decay of the mean square (and of the mean gradient)")
+    epsilon: NonNegative = Field(default=1e-7, description="term that keeps the denominator away from zero")
+    epsilon_placement: EpsilonPlacement = Field(
+        default="inside_sqrt", description="sqrt(d + epsilon) or sqrt(d) + epsilon"
+    )
+    momentum: NonNegative = Field(default=0.0, description="decay of the momentum buffer; 0 means no buffer")
+    nesterov: Flag = Field(default=False, description="step along momentum * buffer + update instead of the buffer")
+    lr_in_momentum: Flag = Field(
+        default=True, description="the buffer accumulates lr * update (true) or update (false)"
+    )
+    centered: Flag = Field(
+        default=False, description="divide by the variance of the gradient instead of its mean square"
+    )
     negative_variance: NegativeVariance = Field(
-        "propagate",
+        default="propagate",
         description="when a centered denominator is not > 0: NaN as it comes, skip the element, or clamp the variance",
     )
-    initial_mean_square: NonNegative = Field(0.0, description="value of the mean square before the first step")
-    bias_correction: Flag = Field(False, description="divide both means by 1 - rho**t, t counting from 1")
-    weight_decay: NonNegative = Field(0.0, description="coefficient of the weight decay")
+    initial_mean_square: NonNegative = Field(default=0.0, description="value of the mean square before the first step")
+    bias_correction: Flag = Field(default=False, description="divide both means by 1 - rho**t, t counting from 1")
+    weight_decay: NonNegative = Field(default=0.0, description="coefficient of the weight decay")
     weight_decay_mode: WeightDecayMode = Field(
-        "decoupled", description="added to the gradient, or taken off the weight"
+        default="decoupled", description="added to the gradient, or taken off the weight"
     )
     no_weight_decay: Annotated[tuple[Pattern, ...], AsTuple] = Field(
-        (), description="name patterns of parameters without weight decay"
+        default=(), description="name patterns of parameters without weight decay"
     )
-    clip: Annotated[tuple[Clip, ...], AsTuple] = Field((), description="clips, applied in this order before decay")
-    loss_scale: Positive = Field(1.0, description="gradients are divided by it")
-    maximize: Flag = Field(False, description="ascend instead of descend")
-    groups: Annotated[tuple[ParameterGroup, ...], AsTuple] = Field((), description="overrides by parameter name")
+    clip: Annotated[tuple[Clip, ...], AsTuple] = Field(
+        default=(), description="clips, applied in this order before decay"
+    )
+    loss_scale: Positive = Field(default=1.0, description="gradients are divided by it")
+    maximize: Flag = Field(default=False, description="ascend instead of descend")
+    groups: Annotated[tuple[ParameterGroup, ...], AsTuple] = Field(
+        default=(), description="overrides by parameter name"
+    )
 
     # pydantic calls a custom __init__ for nested models too, so a config inside somebody else's model
     # still reports an ordinary ValidationError there, while RMSPropConfig(...) itself raises ConfigError.
@@ -163,7 +173,7 @@ class RMSPropConfig(BaseModel):
         return to_native(self, dialect)
 
     def equivalent(self, other: RMSPropConfig) -> bool:
-        """Return whether both mean the same numbers, though they may say it differently (as both placements of 0 do)."""
+        """Return whether both mean the same numbers; they may say it differently, as both placements of 0 do."""
         from unirms.semantics import differences
 
         return not differences(self, other)

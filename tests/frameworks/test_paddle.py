@@ -5,12 +5,12 @@ import warnings
 
 import numpy as np
 import pytest
-from unirms.conformance.drivers.paddle import DRIVER, paddle
-from unirms.conformance.measures import Ruler, same_bits
 
 import unirms
 from unirms import RMSPropConfig
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
+from unirms.conformance.drivers.paddle import DRIVER, paddle
+from unirms.conformance.measures import Ruler, same_bits
 from unirms.errors import ConfigError, FidelityWarning, UnrepresentableError, UnsupportedError
 
 from unirms.adapters.paddle import ADAPTER, UniRMSProp  # isort: skip  (the driver quietens the import of Paddle)

@@ -1,0 +1,158 @@
+"""Writes the generated parts of the documentation: tables between `<!-- begin NAME -->` and `<!-- end NAME -->`.
+
+    python docs/generate.py           writes them
+    python docs/generate.py --check   exits 1 if they are not what it would write
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from unirms import dialects
+from unirms.config import RMSPropConfig
+from unirms.conformance.recordings import Recording, recordings
+from unirms.dialects.base import REQUIRED, Dialect
+
+DOCS = Path(__file__).parent
+FILES = [DOCS / "differences.md"]
+# A dialect that needs a learning rate gets one, which is not shown.
+ANY_RATE = 0.5
+
+
+def meaning() -> str:
+    """Return a row for each dialect: what the class computes whatever its arguments, and its defaults."""
+    rows = []
+    for dialect in dialects.all_dialects().values():
+        config, with_momentum = _defaults(dialect), _defaults(dialect, momentum=0.9)
+        placement = {config.epsilon_placement, with_momentum.epsilon_placement}
+        rows.append(
+            [
+                f"[`{dialect.name}`]({dialect.docs})",
+                f"`{dialect.target}`",
+                "outside, but inside with momentum" if len(placement) > 1 else _placement(dialect, config),
+                _buffer(dialect, config),
+                _of_argument(dialect, "initial_mean_square") or f"{config.initial_mean_square:g}",
+                _decay(dialect, config),
+                "skip" if config.negative_variance == "skip" else "NaN",
+                _rate(dialect),
+                f"{config.rho:g}",
+                f"{config.epsilon:g}",
+            ]
+        )
+    heads = ["dialect", "class", "epsilon", "rate in the buffer", "first mean square", "weight decay"]
+    return _table([*heads, "negative variance", "default rate", "default rho", "default epsilon"], rows)
+
+
+def names() -> str:
+    """Return a row for each config field that any class has an argument for: what each calls it."""
+    found = list(dialects.all_dialects().values())
+    rows = []
+    for field in RMSPropConfig.model_fields:
+        native = [_names_of(dialect, field) for dialect in found]
+        if any(native):
+            rows.append([f"`{field}`", *(name or "–" for name in native)])
+    return _table(["field", *(dialect.name for dialect in found)], rows)
+
+
+def remarks() -> str:
+    """Return a list of what no field can say."""
+    lines = [f"- `{d.name}`: {remark}" for d in dialects.all_dialects().values() for remark in d.remarks]
+    lines += [
+        f"- `{d.name}`: {', '.join(d.rounds)} pass through float32 even where the weights are float64."
+        for d in dialects.all_dialects().values()
+        if d.rounds
+    ]
+    return "\n".join(lines)
+
+
+def recorded() -> str:
+    """Return a row for each recorded release and dtype: how closely the reference reproduces it."""
+    groups: dict[tuple[str, str, str], list[Recording]] = defaultdict(list)
+    for recording in recordings():
+        groups[recording.system, recording.dialect, recording.record["dtype"]].append(recording)
+    rows = []
+    for (system, dialect, dtype), members in groups.items():
+        errors = [member.replay() for member in members]
+        passed = sum(member.passed(error) for member, error in zip(members, errors, strict=True))
+        ulp, movement = max(error.ulp for error in errors), max(error.movement for error in errors)
+        rows.append([system, f"`{dialect}`", dtype, f"{passed} of {len(members)}", f"{ulp:.1f}", f"{movement:.0e}"])
+    return _table(["release", "dialect", "dtype", "reproduced", "worst ULP", "worst error of the movement"], rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {"meaning": meaning, "names": names, "remarks": remarks, "recorded": recorded}
+
+
+def _defaults(dialect: Dialect, **fields: float) -> RMSPropConfig:
+    given = {dialect.name_of(field): value for field, value in fields.items() if dialect.name_of(field)}
+    if dialect.arguments and _rate(dialect) == "required":
+        given[dialect.name_of("learning_rate")] = ANY_RATE
+    return dialect.read(given)
+
+
+def _rate(dialect: Dialect) -> str:
+    default = next(a.default for a in dialect.arguments if "learning_rate" in a.fields)
+    return "required" if default is REQUIRED else f"{default:g}"
+
+
+def _of_argument(dialect: Dialect, field: str) -> str:
+    name = dialect.name_of(field)
+    return f"`{name}`, {getattr(_defaults(dialect), field):g}" if name else ""
+
+
+def _placement(dialect: Dialect, config: RMSPropConfig) -> str:
+    name = dialect.name_of("epsilon_placement")
+    side = config.epsilon_placement.removesuffix("_sqrt")
+    return f"`{name}`, {side}" if name else side
+
+
+def _buffer(dialect: Dialect, config: RMSPropConfig) -> str:
+    if not dialect.name_of("momentum"):
+        return "no momentum"
+    name = dialect.name_of("lr_in_momentum")
+    answer = "yes" if config.lr_in_momentum else "no"
+    return f"`{name}`, {answer}" if name else answer
+
+
+def _decay(dialect: Dialect, config: RMSPropConfig) -> str:
+    if not dialect.name_of("weight_decay"):
+        return "none"
+    name = dialect.name_of("weight_decay_mode")
+    return f"`{name}`, {config.weight_decay_mode}" if name else config.weight_decay_mode
+
+
+def _names_of(dialect: Dialect, field: str) -> str:
+    return ", ".join(f"`{argument.name}`" for argument in dialect.arguments if field in argument.fields)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def generated(text: str) -> str:
+    """Return the text with every generated part written again."""
+    for name, part in PARTS.items():
+        pattern = re.compile(rf"(<!-- begin {name} -->\n).*?(<!-- end {name} -->)", re.DOTALL)
+        if pattern.search(text):
+            written = part()
+            text = pattern.sub(lambda match, written=written: f"{match[1]}{written}\n{match[2]}", text)
+    return text
+
+
+def main() -> int:
+    """Write or check the files; return the exit code."""
+    stale = [path for path in FILES if path.read_text(encoding="utf-8") != generated(path.read_text(encoding="utf-8"))]
+    if "--check" in sys.argv[1:]:
+        sys.stderr.writelines(f"{path.name} is not what the dialects say; run: make docs\n" for path in stale)
+        return 1 if stale else 0
+    for path in stale:
+        path.write_text(generated(path.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
