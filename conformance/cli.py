@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from unirms import terminal
 from unirms.errors import ConfigError
 from unirms.registry import FRAMEWORKS, framework
 
@@ -51,7 +52,7 @@ def parity(
     from .training import digits
     from .worker import Tasks
 
-    console = _console()
+    console = terminal.console()
     names = reports.known(_listed(frameworks))
     interpreters = _interpreters(python or [])
     if json is not None and not json.absolute().parent.is_dir():
@@ -102,18 +103,9 @@ def doctor(frameworks: Frameworks = "", python: Interpreters = None) -> None:
         else:
             versions = ", ".join(f"{package} {version}" for package, version in found[name].versions.items())
             table.add_row(framework(name).title, "loads", f"{versions} (Python {found[name].python})", "")
-    _console().print(table)
+    terminal.show(table)
     if missing:
         raise typer.Exit(1)
-
-
-PLAIN_WIDTH = 160
-"""Columns where there is no terminal: no table is cut or wrapped in a log."""
-
-
-def _console() -> Console:
-    console = Console(markup=False)
-    return console if console.is_terminal else Console(width=PLAIN_WIDTH, markup=False)
 
 
 def _say(console: Console, message: Message) -> None:

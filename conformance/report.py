@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from unirms import terminal
 from unirms.registry import FRAMEWORKS, framework
 
 from . import port
@@ -152,9 +153,7 @@ def show(report: Report, console: Console) -> None:
     if report.agreements:
         tables.append(training_table(report))
     for table in tables:
-        if not console.is_terminal:
-            table.box = None
-        console.print(table)
+        terminal.show(table, console)
         console.print()
     if report.recordings:
         console.print(_recordings_line(report.recordings), soft_wrap=True)

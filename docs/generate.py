@@ -1,7 +1,7 @@
 """Writes the generated parts of the documentation: tables between `<!-- begin NAME -->` and `<!-- end NAME -->`.
 
-    python docs/generate.py           writes them
-    python docs/generate.py --check   exits 1 if they are not what it would write
+python docs/generate.py           writes them
+python docs/generate.py --check   exits 1 if they are not what it would write
 """
 
 from __future__ import annotations

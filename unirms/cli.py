@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 import unirms
-from unirms import dialects
+from unirms import dialects, terminal
 from unirms.dialects.base import Dialect
 from unirms.errors import UnirmsError
 
@@ -42,8 +42,7 @@ def show_dialects(
 
         unirms dialects mindspore
     """
-    console = Console()
-    console.print(_overview() if name is None else _one(dialects.get(name)))
+    terminal.show(_overview() if name is None else _one(dialects.get(name)))
 
 
 def _overview() -> Table:
@@ -73,7 +72,7 @@ def version(
 ) -> None:
     """Print the version when asked."""
     if show:
-        Console().print(f"unirms {unirms.__version__}")
+        terminal.console().print(f"unirms {unirms.__version__}")
         raise typer.Exit
 
 

@@ -1,0 +1,70 @@
+"""The documentation is executed, and what is generated in it is what the code says."""
+
+import os
+import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from unirms.registry import FRAMEWORKS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def run(code):
+    environment = dict(os.environ)
+    for framework in FRAMEWORKS.values():
+        if any(f"import {module}" in code for module in framework.modules):
+            environment |= dict(framework.environment)
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+
+
+@pytest.fixture(scope="module")
+def runs():
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(run, BLOCKS))
+
+
+def test_there_is_a_quickstart_for_every_framework():
+    assert len(BLOCKS) >= 2 + len(FRAMEWORKS)
+    for framework in FRAMEWORKS.values():
+        assert any(f"import {framework.modules[0]}" in block for block in BLOCKS)
+
+
+@pytest.mark.parametrize("index", range(len(BLOCKS)))
+def test_a_code_block_of_the_readme_runs(runs, index):
+    assert runs[index].returncode == 0, f"{BLOCKS[index]}\n{runs[index].stderr[-2000:]}"
+
+
+def test_the_readme_shows_what_its_first_block_prints(runs):
+    assert "approximate" in runs[0].stdout
+    assert "paddle.optimizer.RMSProp(learning_rate=0.01, rho=0.99" in runs[0].stdout
+
+
+def test_generated_tables_are_up_to_date():
+    command = [sys.executable, str(ROOT / "docs" / "generate.py"), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_check_of_generated_tables_can_fail(tmp_path):
+    for name in ("generate.py", "differences.md"):
+        (tmp_path / name).write_text((ROOT / "docs" / name).read_text(encoding="utf-8"), encoding="utf-8")
+    page = tmp_path / "differences.md"
+    page.write_text(page.read_text(encoding="utf-8").replace("| required |", "| 0.001 |"), encoding="utf-8")
+    command = [sys.executable, str(tmp_path / "generate.py")]
+    assert subprocess.run([*command, "--check"], capture_output=True, check=False).returncode == 1
+    assert subprocess.run(command, check=False).returncode == 0
+    assert page.read_text(encoding="utf-8") == (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/differences.md"])
+def test_links_lead_somewhere(name):
+    page = ROOT / name
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert target.startswith("https://") or (page.parent / target).exists(), target
