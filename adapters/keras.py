@@ -427,7 +427,7 @@ def _rounded(config: RMSPropConfig, params: Sequence[NamedParameter]) -> list[Di
     """Return what the stock class rounds: the learning rate to Keras's float type, the decay to float32 always."""
     held = keras.config.floatx()
     if held == "float32":
-        return common.rounded_to_float32(["learning_rate", "weight_decay"], config, params)
+        return common.rounded_to_float32(dialects.get("keras").rounds, config, params)
     found = common.rounded_to_float32(["weight_decay"], config, params)
     actual = _number(ops.convert_to_tensor(config.learning_rate, held))
     if actual != config.learning_rate and _tells_from(held, [param.dtype for param in params]):

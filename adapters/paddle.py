@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from unirms import dialects
 from unirms.clipping import ClipByGlobalNorm
 from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
@@ -361,7 +362,7 @@ class PaddleAdapter:
 
     def limits(self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter]) -> Sequence[Difference]:
         """Return what the kernel rounds or has not, and what the class would read off or write into the parameters."""
-        rounded = ["rho", "epsilon", "momentum"]
+        rounded = [*dialects.get(self.framework).rounds]
         if not paddle.in_dynamic_mode():
             rounded.append("weight_decay")
         return [

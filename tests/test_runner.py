@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 
 import pytest
 
@@ -90,6 +91,28 @@ def test_the_command_reports_a_dead_worker_and_exits_with_1(interpreter):
     assert "did not run" in done.stdout
     assert "FAILED torch: the process was ended by SIGSEGV" in done.stdout
     assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_no_worker_outlives_the_command(interpreter, tmp_path):
+    note = tmp_path / "pid"
+    real = f"""
+        open({str(note)!r}, "w").write(str(os.getpid()))
+        os.execv({sys.executable!r}, [{sys.executable!r}, *sys.argv[1:]])
+    """
+    arguments = ["parity", "--frameworks", "torch", "--python", f"torch={interpreter(real)}"]
+    parent = subprocess.Popen([sys.executable, "-m", "unirms.cli", *arguments], stdout=subprocess.PIPE)
+    assert parent.stdout.readline().startswith(b"PyTorch: started")
+    parent.kill()
+    parent.communicate()
+    worker, alive = int(note.read_text()), True
+    for _ in range(100):
+        try:
+            os.kill(worker, 0)
+        except ProcessLookupError:
+            alive = False
+            break
+        time.sleep(0.1)
+    assert not alive
 
 
 def test_a_case_beyond_its_limit_fails_the_report(interpreter):
