@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -166,79 +167,66 @@ def show(report: Report, console: Console) -> None:
 
 
 def parity_table(report: Report) -> Table:
-    """Return a row for each framework and mode: cases, worst errors by dtype."""
-    table = Table(
-        title="Parity with the NumPy reference: worst error of weights / state, in ULP",
-        title_justify="left",
-        caption_justify="left",
-        caption=f"limits {_limits()} ULP of the dtype at max(|x|, path); every step of every case counts",
+    """Return a row for each framework and mode: cases passed, worst errors of weights and state by dtype."""
+    table = _narrow(
+        "Parity with the NumPy reference: worst error of weights/state over all steps, in ULP at max(|x|, path)"
     )
-    table.add_column("framework")
-    table.add_column("mode")
-    table.add_column("cases", justify="right")
-    table.add_column("passed", justify="right")
+    for heading in ("framework", "mode"):
+        table.add_column(heading)
+    table.add_column("passed", justify="right", no_wrap=True)
     for dtype in DTYPES:
-        table.add_column(dtype, justify="right")
-    table.add_column("movement", justify="right")
+        table.add_column(dtype, justify="right", no_wrap=True)
     for name in report.frameworks:
         title = _title(report, name)
         for mode, members in _grouped(report.cases, name):
             by_dtype = [_worst([case for case in members if case.dtype == dtype]) for dtype in DTYPES]
             passed = sum(case.passed for case in members)
-            movement = max((case.movement for case in members if case.dtype == "float32"), default=math.nan)
             style = "" if passed == len(members) else "red"
-            row = [title, mode, str(len(members)), str(passed), *by_dtype, _small(movement)]
-            table.add_row(*row, style=style)
+            table.add_row(title, mode, f"{passed}/{len(members)}", *by_dtype, style=style)
             title = ""
         if name not in {case.framework for case in report.cases}:
             table.add_row(title, "did not run", style="red")
+    table.add_row("limit", "", "", *(f"{LIMIT_ULP[dtype]:g}" for dtype in DTYPES), style="dim")
     return table
 
 
 def port_table(ports: Mapping[str, PortResult]) -> Table:
     """Return how far the plain ports end from each other, and unirms's optimizers beside them."""
     given = ", ".join(f"{name} {value:g}" for name, value in port.HYPERPARAMETERS.items())
-    table = Table(
-        title=f"A plain port: the same hyperparameters through each stock class ({given})",
-        title_justify="left",
-        caption_justify="left",
-        caption=(
-            f"mean distance that a weight travels in {port.STEPS} steps, the rate halved at {port.HALVED_AT}; "
-            "then how far apart two frameworks end, relative to the longer way"
-        ),
+    table = _narrow(
+        "A plain port: the same hyperparameters through each stock class "
+        f"({given}; {port.STEPS} steps, the rate halved at {port.HALVED_AT}): "
+        "how far a weight travels, and how far apart two frameworks end, relative to the longer way"
     )
     table.add_column("")
-    table.add_column("travelled", justify="right")
+    table.add_column("travels", justify="right", no_wrap=True)
     for name in ports:
-        table.add_column(f"from {framework(name).title}", justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for name, result in ports.items():
         others = ["–" if name == other else _percent(apart(result.movement, ports[other].movement)) for other in ports]
-        table.add_row(result.target, f"{travelled(result.movement):.4f}", *others)
+        table.add_row(f"stock {name}", f"{travelled(result.movement):.4f}", *others)
     for name, result in ports.items():
         others = [
             "–" if name == other else _percent(apart(result.exact_movement, ports[other].exact_movement))
             for other in ports
         ]
-        call = f'unirms.build(…, "{name}")'
-        table.add_row(call, f"{travelled(result.exact_movement):.4f}", *others, style="green")
+        table.add_row(f"unirms {name}", f"{travelled(result.exact_movement):.4f}", *others, style="green")
     return table
 
 
 def training_table(report: Report) -> Table:
     """Return how far each training on digits is from NumPy's."""
-    table = Table(
-        title="Training on digits, 200 updates: largest difference of the loss / of the weights' movement",
-        title_justify="left",
-        caption_justify="left",
-        caption=f"against NumPy in float64; limits {TRAIN_LIMITS.loss:g} and {TRAIN_LIMITS.weights:g}",
+    table = _narrow(
+        "Training on digits, 200 updates: largest difference of the loss / relative one of the weights' movement, "
+        f"against NumPy in float64; limits {TRAIN_LIMITS.loss:g} and {TRAIN_LIMITS.weights:g}"
     )
     table.add_column("config")
     names = [name for name in report.frameworks if any(key[0] == name for key in report.agreements)]
     for name in names:
-        table.add_column(framework(name).title, justify="right")
+        table.add_column(name, justify="right")
     for config in CONFIGS:
         found = [report.agreements.get((name, config)) for name in names]
-        table.add_row(config, *(f"{a.loss:.1e} / {a.weights:.1e}" if a else "did not run" for a in found))
+        table.add_row(config, *(f"{a.loss:.0e} / {a.weights:.0e}" if a else "did not run" for a in found))
     return table
 
 
@@ -252,21 +240,26 @@ def _verdict(report: Report, problems: Sequence[str]) -> Text:
     ran = len({case.framework for case in report.cases})
     same = sum(case.same_bits for case in report.cases if case.dtype in {"float32", "float64"})
     wide = sum(case.dtype in {"float32", "float64"} for case in report.cases)
-    line = f"{len(report.cases)} cases in {ran} of {len(report.frameworks)} frameworks; "
-    line += f"weights equal to the same-dtype reference bit for bit in {same} of {wide} float32 and float64 cases; "
+    movement = max((case.movement for case in report.cases if case.dtype == "float32"), default=0.0)
+    line = (
+        f"{len(report.cases)} cases in {ran} of {len(report.frameworks)} frameworks; "
+        f"worst relative error of a float32 movement {movement:.0e}; "
+        f"weights equal to the same-dtype reference bit for bit in {same} of {wide} float32 and float64 cases; "
+    )
     return Text(
         line + ("PASSED" if not problems else f"FAILED ({len(problems)})"), style="red" if problems else "green"
     )
 
 
-def _limits() -> str:
-    return ", ".join(f"{dtype} {limit:g}" for dtype, limit in LIMIT_ULP.items())
+def _narrow(title: str) -> Table:
+    """Return a table without walls, which fits into 80 columns."""
+    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
 
 
 def _title(report: Report, name: str) -> str:
     hello = report.hellos.get(name)
     version = next(iter(hello.versions.values()), "") if hello else ""
-    return f"{framework(name).title} {version}".strip()
+    return f"{name} {version}".strip()
 
 
 def _grouped(cases: Iterable[CaseResult], name: str) -> list[tuple[str, list[CaseResult]]]:
@@ -283,17 +276,13 @@ def _worst(cases: Sequence[CaseResult]) -> str:
     ran = [case for case in cases if case.built]
     if not ran:
         return "failed"
-    return f"{max(c.weights_ulp for c in ran):.1f} / {max(c.state_ulp for c in ran):.1f}"
+    return f"{max(c.weights_ulp for c in ran):.1f}/{max(c.state_ulp for c in ran):.1f}"
 
 
 def _percent(share: float) -> str:
     if math.isnan(share):
         return "–"
     return f"{share:.0%}" if share >= 0.005 or share == 0 else f"{100 * share:.0e}%"
-
-
-def _small(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.1e}"
 
 
 def _finite(value: float) -> float | str:
