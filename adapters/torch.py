@@ -60,7 +60,8 @@ class UniRMSProp(torch.optim.RMSprop):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        updates = 1 + max((int(state["step"]) for state in self.state.values() if state), default=0)
+        corrected = self.config.bias_correction
+        updates = 1 + max((int(state["step"]) for state in self.state.values() if state and corrected), default=0)
         for group in self.param_groups:
             ready = [param for param in group["params"] if param.grad is not None]
             together = group["foreach"] if group["foreach"] is not None else any(not p.is_cpu for p in ready)
