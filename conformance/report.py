@@ -147,7 +147,8 @@ def farthest(ports: Mapping[str, PortResult]) -> float:
 
 
 def show(report: Report, console: Console) -> None:
-    """Print the report."""
+    """Print the report; where there is no terminal, every sentence is one line."""
+    soft = not console.is_terminal
     tables = [parity_table(report)]
     if len(report.ports) > 1:
         tables.append(port_table(report.ports))
@@ -157,13 +158,13 @@ def show(report: Report, console: Console) -> None:
         terminal.show(table, console)
         console.print()
     if report.recordings:
-        console.print(_recordings_line(report.recordings), soft_wrap=True)
+        console.print(_recordings_line(report.recordings), soft_wrap=soft, highlight=False)
     problems = report.problems()
     for problem in problems[:SHOWN_PROBLEMS]:
-        console.print(Text(f"FAILED {problem}", style="red"), soft_wrap=True)
+        console.print(Text(f"FAILED {problem}", style="red"), soft_wrap=soft)
     if len(problems) > SHOWN_PROBLEMS:
         console.print(f"… and {len(problems) - SHOWN_PROBLEMS} more")
-    console.print(_verdict(report, problems), soft_wrap=True)
+    console.print(_verdict(report, problems), soft_wrap=soft)
 
 
 def parity_table(report: Report) -> Table:
