@@ -3,3 +3,10 @@
 `cases` says what is run, `drivers` run it in one framework, `measures` says how far a run is from the reference,
 `worker` is the process of one framework, `runner` starts the processes, `report` shows what came back.
 """
+
+HANG_AFTER = 180.0
+"""Seconds without a result after which a worker counts as hung.
+
+Measured on two cores on 2026-11-22: the slowest case took 7 s beside three other workers, the slowest training 11 s
+alone; the rest is room for slower machines.
+"""

@@ -16,6 +16,8 @@ from unirms import terminal
 from unirms.errors import ConfigError
 from unirms.registry import FRAMEWORKS, framework
 
+from . import HANG_AFTER
+
 if TYPE_CHECKING:
     from .results import Message
 
@@ -32,7 +34,9 @@ def parity(
     train: Annotated[bool, typer.Option("--train", help="also train a small network on scikit-learn's digits")] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="write everything as JSON too")] = None,
     python: Interpreters = None,
-    hang_after: Annotated[float, typer.Option(help="seconds without a sign after which a worker is ended")] = 180.0,
+    hang_after: Annotated[
+        float, typer.Option(help="seconds without a sign after which a worker is ended")
+    ] = HANG_AFTER,
 ) -> None:
     """Prove that every optimizer that unirms builds computes its config; exit 0 only if all of them do.
 

@@ -15,18 +15,15 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any, Final
+from typing import IO, Any
 
 from pydantic import ValidationError
 
 from unirms.registry import framework
 
+from . import HANG_AFTER
 from .results import MESSAGES, Done, Failure, Message
 from .worker import Tasks
-
-HANG_AFTER: Final = 180.0
-"""Seconds without a result after which a worker counts as hung: the slowest single results (an XLA or graph compilation
-while four workers share two cores) take under 20."""
 
 
 @dataclass

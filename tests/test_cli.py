@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from unirms import dialects
+from unirms import __version__, dialects
 
 
 def unirms(*arguments, columns="200"):
@@ -54,7 +54,7 @@ def test_help_has_examples(command):
 
 def test_version():
     done = unirms("--version")
-    assert done.stdout.strip() == "unirms 0.1.0"
+    assert done.stdout.strip() == f"unirms {__version__}"
 
 
 def test_dialects_lists_all_and_shows_one():
