@@ -19,13 +19,14 @@ from keras import ops
 
 from unirms import dialects
 from unirms.config import RMSPropConfig
+from unirms.dialects.keras import REPEATED_ROWS
 from unirms.errors import UnsupportedError
 from unirms.names import matches
 from unirms.protocol import Adapter, NamedParameter
 from unirms.reference import Hyperparameters, bias_correction
 from unirms.semantics import Difference, Fidelity
 from unirms.state import OptimizerState
-from unirms.translate import Native
+from unirms.translation import Native
 
 from . import common
 
@@ -405,13 +406,12 @@ class KerasAdapter:
 
 
 _REPEATED_ROWS = Difference(
-    "gradient of an embedding",
-    "the sum of its repeated rows",
-    "taken row by row",
+    REPEATED_ROWS.axis,
+    REPEATED_ROWS.wanted,
+    REPEATED_ROWS.actual,
     Fidelity.APPROXIMATE,
-    "the mean square of an id that occurs n times in a batch gets n squares instead of the square of the sum; "
-    "centered, the update fails or leaves NaN",
-    'use unirms.build(…, policy="exact")',
+    REPEATED_ROWS.consequence,
+    REPEATED_ROWS.remedy,
 )
 _EMPTY_MATRIX = Difference(
     "update of a matrix without rows",

@@ -22,14 +22,14 @@ from mindspore.experimental import optim as experimental
 
 from unirms import dialects
 from unirms.config import RMSPropConfig
-from unirms.dialects.mindspore import BETA_GAMMA
+from unirms.dialects.mindspore import BETA_GAMMA, MISPLACED_EPSILON
 from unirms.errors import UnsupportedError
 from unirms.names import matches
 from unirms.protocol import Adapter, NamedParameter
 from unirms.reference import Hyperparameters
 from unirms.semantics import Difference, Fidelity
 from unirms.state import OptimizerState
-from unirms.translate import Native
+from unirms.translation import Native
 
 from . import common
 
@@ -296,16 +296,17 @@ def _misplaced_epsilon(config: RMSPropConfig) -> list[Difference]:
     nnacl's `RMSPropUnuseCenterFp32` adds epsilon after `_mm256_sqrt_ps`, and before `sqrtf` in the scalar loop over the
     rest; which elements those are depends on how threads split the tensor, and changes during a run.
     """
-    if config.centered or config.epsilon == 0:
+    defect = MISPLACED_EPSILON
+    if not defect.applies(config):
         return []
     return [
         Difference(
-            "epsilon_placement",
+            defect.axis,
             config.epsilon_placement,
-            "inside or outside by element index",
+            defect.actual,
             Fidelity.APPROXIMATE,
-            "MindSpore's CPU kernel adds epsilon outside the root in blocks of 8 elements, and inside for the rest",
-            'use unirms.build(…, policy="exact")',
+            defect.consequence,
+            defect.remedy,
         )
     ]
 

@@ -24,7 +24,7 @@ from unirms.protocol import Adapter, NamedParameter
 from unirms.reference import Hyperparameters, bias_correction
 from unirms.semantics import Difference, Fidelity
 from unirms.state import OptimizerState
-from unirms.translate import Native
+from unirms.translation import Native
 
 from . import common
 

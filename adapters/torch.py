@@ -19,7 +19,7 @@ from unirms.protocol import Adapter, NamedParameter
 from unirms.reference import Hyperparameters, bias_correction
 from unirms.semantics import Difference
 from unirms.state import OptimizerState
-from unirms.translate import Native
+from unirms.translation import Native
 
 from . import common
 

@@ -15,10 +15,12 @@ from pathlib import Path
 from unirms import dialects
 from unirms.config import RMSPropConfig
 from unirms.conformance.recordings import Recording, recordings
+from unirms.diagnosis import CODES
+from unirms.diagnosis.catalogue import Code
 from unirms.dialects.base import REQUIRED, Dialect
 
 DOCS = Path(__file__).parent
-FILES = [DOCS / "differences.md"]
+FILES = sorted(DOCS.glob("*.md"))
 # A dialect that needs a learning rate gets one, which is not shown.
 ANY_RATE = 0.5
 
@@ -83,7 +85,58 @@ def recorded() -> str:
     return _table(["release", "dialect", "dtype", "reproduced", "worst ULP", "worst error of the movement"], rows)
 
 
-PARTS: dict[str, Callable[[], str]] = {"meaning": meaning, "names": names, "remarks": remarks, "recorded": recorded}
+def codes() -> str:
+    """Return a table of the codes, and a section for each with an example and its repair."""
+    rows = [[f"[{name}](#{_anchor(name, code)})", code.severity, code.title] for name, code in CODES.items()]
+    sections = (_section(name, code) for name, code in CODES.items())
+    return "\n\n".join([_table(["code", "severity", "what it is"], rows), *sections])
+
+
+def refusals() -> str:
+    """Return a row for each class: which values of which arguments it refuses."""
+    rows = []
+    for dialect in dialects.all_dialects().values():
+        named = {dialect.target: dialect.behaviour, **dialect.variants}
+        for target, behaviour in named.items():
+            by_kind: dict[str, list[str]] = defaultdict(list)
+            for argument, kinds in behaviour.refused.items():
+                for kind in kinds if argument not in behaviour.without else ():
+                    by_kind[kind].append(f"`{argument}`")
+            rows += [[f"`{target}`", kind, ", ".join(names)] for kind, names in by_kind.items()]
+    return _table(["class", "refuses", "as"], rows)
+
+
+PARTS: dict[str, Callable[[], str]] = {
+    "meaning": meaning,
+    "names": names,
+    "remarks": remarks,
+    "recorded": recorded,
+    "codes": codes,
+    "refusals": refusals,
+}
+
+
+def _section(name: str, code: Code) -> str:
+    example = code.example
+    language = {".py": "python", ".yaml": "yaml"}.get(Path(example.file).suffix, "")
+    asked = f" (with `--dtype {example.dtype}`)" if example.dtype else ""
+    wrong = f"No file `{example.file}`." if example.text is None else f"```{language}\n{example.text}```"
+    return "\n\n".join(
+        [
+            f"### {name}: {code.title}",
+            f"{code.severity.capitalize()}. {code.explanation} {code.fix}",
+            f"Wrong{asked}:",
+            wrong,
+            "Right:",
+            f"```{language}\n{example.fixed}```",
+        ]
+    )
+
+
+def _anchor(name: str, code: Code) -> str:
+    """Return the anchor that GitHub gives to the section of a code."""
+    kept = re.sub(r"[^\w\- ]", "", f"{name}: {code.title}".lower())
+    return kept.replace(" ", "-")
 
 
 def _defaults(dialect: Dialect, **fields: float) -> RMSPropConfig:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
 from unirms import ClipByNorm, ClipByValue, ConfigError, ParameterGroup, RMSPropConfig
+from unirms.errors import as_given
 
 RANGES = {
     "learning_rate": (0.0, None),
@@ -34,11 +35,14 @@ def test_the_ends_of_a_range_are_inside(field):
 
 
 @pytest.mark.parametrize("field", RANGES)
-@pytest.mark.parametrize("value", [-1e-9, math.nan, math.inf, -math.inf, "1e-3", True, None, [0.1], 10**400, 1j])
+@pytest.mark.parametrize(
+    "value", [-1e-9, math.nan, math.inf, -math.inf, "1e-3", True, None, [0.1], 10**400, 10**5000, 1j], ids=as_given
+)
 def test_values_outside_are_refused_by_name(field, value):
     with pytest.raises(ConfigError) as caught:
         RMSPropConfig(**{field: value})
-    assert f"{field}={value!r} is not allowed" in str(caught.value)
+    assert f"{field}={as_given(value)} is not allowed" in str(caught.value)
+    assert len(str(caught.value)) < 500
     assert ">= 0" in str(caught.value)
 
 

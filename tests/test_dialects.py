@@ -1,5 +1,8 @@
 """The thirteen dialects: names, defaults and fixed choices, read and written."""
 
+import math
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +17,7 @@ from unirms import (
     UnknownNameError,
     dialects,
 )
+from unirms.errors import as_given
 from unirms.registry import FRAMEWORKS
 
 # dialect: learning rate, rho, epsilon, placement, rate in the buffer, first mean square, decay mode.
@@ -169,14 +173,37 @@ def test_keras_legacy_moves_epsilon_and_has_no_zero():
     assert RMSPropConfig.from_native("keras-legacy", lr=0.5).learning_rate == 0.5
 
 
-def test_keras_legacy_applies_all_its_clips_in_its_order():
-    config = RMSPropConfig.from_native("keras-legacy", clipnorm=2.0, clipvalue=1.0, global_clipnorm=3.0)
-    assert config.clip == (ClipByValue(limit=1), ClipByNorm(max_norm=2), ClipByGlobalNorm(max_norm=3))
+def test_keras_legacy_applies_two_clips_in_its_order():
+    config = RMSPropConfig.from_native("keras-legacy", clipnorm=2.0, clipvalue=1.0)
+    assert config.clip == (ClipByValue(limit=1), ClipByNorm(max_norm=2))
     assert config.to_native("keras-legacy").fidelity == 0
+    other_order = config.replace(clip=config.clip[::-1])
+    assert [difference.axis for difference in other_order.to_native("keras-legacy").differences] == ["clip"]
+
+
+def test_keras_legacy_refuses_both_norms():
+    with pytest.raises(ConfigError, match="takes clipnorm or global_clipnorm, not clipnorm and global_clipnorm"):
+        RMSPropConfig.from_native("keras-legacy", clipnorm=2.0, global_clipnorm=3.0)
+    config = RMSPropConfig(clip=[ClipByNorm(max_norm=1), ClipByGlobalNorm(max_norm=1)])
+    assert "clip" in [difference.axis for difference in config.to_native("keras-legacy").differences]
+
+
+def test_keras_legacy_clips_to_nothing_which_no_config_says():
+    with pytest.raises(ConfigError, match="clipnorm=0 is not allowed"):
+        RMSPropConfig.from_native("keras-legacy", clipnorm=0)
+
+
+def test_keras_takes_one_clip():
+    two = RMSPropConfig(clip=[ClipByValue(limit=1), ClipByNorm(max_norm=1)])
+    native = two.to_native("keras")
+    assert [difference.axis for difference in native.differences] == ["clip"]
+    assert (native.kwargs["clipvalue"], native.kwargs["clipnorm"]) == (None, None)
+    with pytest.raises(ConfigError, match="not clipnorm and clipvalue at once"):
+        RMSPropConfig.from_native("keras", clipvalue=1.0, clipnorm=1.0)
 
 
 def test_keras_reads_nothing_as_no_decay_and_no_clip():
-    config = RMSPropConfig.from_native("keras", weight_decay=None, clipnorm=-1.0, clipvalue=0)
+    config = RMSPropConfig.from_native("keras", weight_decay=None, clipnorm=-1.0)
     assert (config.weight_decay, config.clip) == (0, ())
 
 
@@ -238,6 +265,51 @@ def test_paddle_objects_that_no_config_can_say_are_refused(kwargs):
         RMSPropConfig.from_native("paddle", learning_rate=0.1, **kwargs)
 
 
+ODD = [
+    None, "abc", "", math.nan, math.inf, -1, 0, True, 10**400, 10**5000, 1j, b"x", [], {}, {"a": 1}, {3: 4}, object(),
+    np.zeros(3), np.float32(0), np.array("x"),
+    {"L2Decay": "x"}, {"ClipGradByValue": "x"}, {"ClipGradByValue": [1]}, {"ClipGradByNorm": math.nan},
+    NativeCall("L2Decay"), NativeCall("ClipGradByValue", 1, "x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", dialects.all_dialects())
+@pytest.mark.parametrize("value", ODD, ids=lambda value: as_given(value)[:30])
+def test_an_odd_value_is_a_config_or_an_error_of_unirms(name, value):
+    dialect = dialects.get(name)
+    for argument in dialect.arguments:
+        rate = {} if "learning_rate" in argument.fields else {dialect.name_of("learning_rate"): 0.1}
+        try:
+            assert isinstance(dialect.read({**rate, argument.name: value}), RMSPropConfig)
+        except ConfigError as error:
+            assert str(error)
+
+
+@pytest.mark.parametrize(
+    ("name", "argument"), [("mindspore", "epsilon"), ("mindspore-experimental", "lr"), ("mlx", "eps")]
+)
+def test_what_a_class_refuses_is_not_read(name, argument):
+    dialect = dialects.get(name)
+    rate = {} if "learning_rate" in dialect.argument(argument).fields else {dialect.name_of("learning_rate"): 0.1}
+    with pytest.raises(ConfigError, match=f"refuses {argument}=0"):
+        dialect.read({**rate, argument: 0})
+
+
+@pytest.mark.parametrize("path", ["torch.optim.RMSprop", "TORCH.optim.rmsprop", "torch.optim.rmsprop.RMSprop"])
+def test_a_class_is_found_by_its_path_in_any_case(path):
+    assert dialects.of_target(path).name == "torch"
+
+
+def test_no_path_stands_for_two_dialects():
+    paths = [p.lower() for dialect in dialects.all_dialects().values() for p in (dialect.target, *dialect.spellings)]
+    assert len(paths) == len(set(paths))
+
+
+def test_an_unknown_class_is_answered_with_a_close_one():
+    with pytest.raises(UnknownNameError, match=r"did you mean torch\.optim\.RMSprop\?"):
+        dialects.of_target("torch.optim.RMSpropp")
+
+
 def test_two_clips_cannot_be_written_for_paddle():
     config = RMSPropConfig(clip=[ClipByValue(limit=1), ClipByNorm(max_norm=1)])
     assert [d.axis for d in config.to_native("paddle").differences] == ["clip"]
@@ -263,8 +335,3 @@ def test_a_class_that_refuses_zero_gets_the_smallest_float32():
     native = RMSPropConfig(epsilon=0).to_native("mindspore")
     assert 0 < native.kwargs["epsilon"] < 1.2e-38
     assert "epsilon" in [difference.axis for difference in native.differences]
-
-
-def test_code_is_a_call():
-    code = RMSPropConfig.from_native("torch", momentum=0.9).to_native("torch").code()
-    assert code.startswith("torch.optim.RMSprop(lr=0.01, alpha=0.99, eps=1e-08,")

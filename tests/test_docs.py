@@ -43,7 +43,7 @@ def test_a_code_block_of_the_readme_runs(runs, index):
 
 def test_the_readme_shows_what_its_first_block_prints(runs):
     assert "approximate" in runs[0].stdout
-    assert "paddle.optimizer.RMSProp(learning_rate=0.01, rho=0.99" in runs[0].stdout
+    assert "optimizer = paddle.optimizer.RMSProp(\n    learning_rate=0.01,\n    rho=0.99," in runs[0].stdout
 
 
 def test_generated_tables_are_up_to_date():
@@ -63,7 +63,15 @@ def test_the_check_of_generated_tables_can_fail(tmp_path):
     assert page.read_text(encoding="utf-8") == (ROOT / "docs" / "differences.md").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/differences.md"])
+PAGES = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("name", PAGES)
 def test_links_lead_somewhere(name):
     page = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):

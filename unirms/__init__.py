@@ -32,7 +32,9 @@ if TYPE_CHECKING:
     from unirms.semantics import Difference as Difference
     from unirms.semantics import Fidelity as Fidelity
     from unirms.state import OptimizerState as OptimizerState
-    from unirms.translate import Native as Native
+    from unirms.translation import Native as Native
+    from unirms.translation import Translation as Translation
+    from unirms.translation import translate as translate
 
 __version__ = "0.1.0"
 
@@ -53,7 +55,7 @@ _HOME = {
     ),
     "semantics": ("Difference", "Fidelity"),
     "state": ("OptimizerState",),
-    "translate": ("Native",),
+    "translation": ("Native", "Translation", "translate"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 

@@ -14,7 +14,7 @@ from unirms.names import matches
 from unirms.protocol import Adapter, NamedParameter
 from unirms.semantics import Difference, Fidelity
 from unirms.state import OptimizerState
-from unirms.translate import Native
+from unirms.translation import Native
 
 Policy = Literal["exact", "stock", "nearest"]
 

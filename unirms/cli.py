@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib import import_module
 from typing import Annotated
@@ -12,6 +13,11 @@ from rich.table import Table
 
 import unirms
 from unirms import dialects, terminal
+from unirms.commands.diff import diff
+from unirms.commands.explain import explain
+from unirms.commands.lint import lint
+from unirms.commands.schema import schema
+from unirms.commands.translate import translate
 from unirms.dialects.base import Dialect
 from unirms.errors import UnirmsError
 
@@ -26,6 +32,11 @@ app = typer.Typer(
 
 # conformance/ is shipped as unirms.conformance but lies at the root of the project, so nothing imports it by name.
 _CONFORMANCE = import_module("unirms.conformance.cli")
+app.command()(translate)
+app.command()(explain)
+app.command()(diff)
+app.command()(lint)
+app.command()(schema)
 app.command()(_CONFORMANCE.parity)
 app.command()(_CONFORMANCE.doctor)
 
@@ -78,6 +89,9 @@ def version(
 
 def main() -> None:
     """Run the command line; `UnirmsError` becomes one line and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a square root must not end a run where the encoding has none
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except UnirmsError as error:

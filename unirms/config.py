@@ -26,14 +26,16 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from unirms.clipping import Clip
-from unirms.errors import ConfigError
+from unirms.errors import ConfigError, as_given
 from unirms.names import Pattern, matches
 from unirms.scalars import AsTuple, Flag, Number
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from typing_extensions import Self
 
-    from unirms.translate import Native
+    from unirms.translation import Native
 
 NonNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
@@ -116,7 +118,7 @@ class RMSPropConfig(BaseModel):
     # still reports an ordinary ValidationError there, while RMSPropConfig(...) itself raises ConfigError.
     if not TYPE_CHECKING:
 
-        def __init__(self, **data: Any) -> None:
+        def __init__(self, /, **data: Any) -> None:
             try:
                 super().__init__(**data)
             except ValidationError as error:
@@ -168,9 +170,36 @@ class RMSPropConfig(BaseModel):
         Raises:
             UnknownNameError: no such dialect.
         """
-        from unirms.translate import to_native
+        from unirms.translation import to_native
 
         return to_native(self, dialect)
+
+    def save(self, path: str | Path) -> None:
+        """Write this config to a file, as YAML, JSON or TOML by its suffix; see `unirms.files.save`.
+
+        Raises:
+            ConfigError: the suffix names no format, or the file cannot be written.
+        """
+        from unirms.files import save
+
+        save(self, path)
+
+    @staticmethod
+    def load(path: str | Path) -> RMSPropConfig:
+        """Return the config in a file of unirms, or in a recipe of another tool that states one RMSProp.
+
+        Raises:
+            ConfigError: the file cannot be read, or states no RMSProp, or several.
+        """
+        from unirms.recipes import read_one
+
+        return read_one(path).config()
+
+    def explain(self) -> str:
+        """Return in plain sentences what this config computes, and which stock classes compute it."""
+        from unirms.explanation import explain_config
+
+        return explain_config(self)
 
     def equivalent(self, other: RMSPropConfig) -> bool:
         """Return whether both mean the same numbers; they may say it differently, as both placements of 0 do."""
@@ -187,14 +216,23 @@ class RMSPropConfig(BaseModel):
         """Return the config that holds for one parameter: groups and `no_weight_decay` resolved away."""
         if not self.groups and not self.no_weight_decay:
             return self
-        changes: dict[str, Any] = {"groups": (), "no_weight_decay": ()}
-        if matches(name, self.no_weight_decay):
-            changes["weight_decay"] = 0.0
         group = next((group for group in self.groups if matches(name, group.match)), None)
+        chosen = self.for_group(group)
+        exempt = {"weight_decay": 0.0} if matches(name, chosen.no_weight_decay) else {}
+        return chosen.replace(no_weight_decay=(), **exempt)
+
+    def for_group(self, group: ParameterGroup | None) -> RMSPropConfig:
+        """Return the config that holds for the parameters of one group, or of none.
+
+        A group's own weight decay holds for all of its parameters, those of `no_weight_decay` included.
+        """
+        changes: dict[str, Any] = {"groups": ()}
         if group is not None:
             changes |= group.model_dump(exclude={"match", "learning_rate_factor"}, exclude_none=True)
             if group.learning_rate_factor is not None:
                 changes["learning_rate"] = self.learning_rate * group.learning_rate_factor
+            if group.weight_decay is not None:
+                changes["no_weight_decay"] = ()
         if changes.get("momentum") == 0:
             changes["nesterov"] = False
         return self.replace(**changes)
@@ -220,14 +258,18 @@ def _sentence(error: ErrorDetails) -> str:
     if isinstance(nested, ConfigError):  # our own error, raised by a validated copy of a config
         return str(nested)
     if error["type"] == "extra_forbidden":
-        return f"{place}={error['input']!r} is not a field; {_right_field(steps[-1])}"
+        return f"{place}={as_given(error['input'])} is not a field; {_right_field(steps[-1])}"
     if not steps:
-        return error["msg"] if "=" in error["msg"] else f"a config is a mapping of fields (given {error['input']!r})"
+        return (
+            error["msg"]
+            if "=" in error["msg"]
+            else f"a config is a mapping of fields (given {as_given(error['input'])})"
+        )
     if error["type"] in {"bad_pattern", "two_rates"}:
         return f"{place}: {error['msg']}"
     if error["type"] == "missing":
         return f"{place} is missing"
-    return f"{place}={error['input']!r} is not allowed; {place} must be {_allowed(error)}"
+    return f"{place}={as_given(error['input'])} is not allowed; {place} must be {_allowed(error)}"
 
 
 def _allowed(error: ErrorDetails) -> str:

@@ -16,10 +16,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from unirms.semantics import Difference
+
+
+LONGEST: Final = 200
+"""Characters of a value in a message."""
+
+
+def as_given(value: Any) -> str:
+    """Return a value for a message: its repr, or a part of it where that is long."""
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of more digits than Python prints, a nest too deep to print
+        return f"a {type(value).__name__} too large to show"
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 class UnirmsError(Exception):

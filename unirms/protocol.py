@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from unirms.config import RMSPropConfig
 from unirms.semantics import Difference
 from unirms.state import OptimizerState
-from unirms.translate import Native
+from unirms.translation import Native
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any
+from typing import Any, Final
 
 from unirms.config import RMSPropConfig
 
@@ -28,6 +28,10 @@ class Fidelity(IntEnum):
 
     def __str__(self) -> str:
         return self.name.lower().replace("_", "-")
+
+
+BUILD_EXACT: Final = 'use unirms.build(…, policy="exact")'
+"""The remedy for every difference, in a framework that unirms has an adapter for."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +59,10 @@ class Axis:
 
     field: str
     consequence: str
-    remedy: str = 'use unirms.build(…, policy="exact")'
+    remedy: str = BUILD_EXACT
     fidelity: Callable[[RMSPropConfig], Fidelity] = lambda config: Fidelity.APPROXIMATE
     matters: Callable[[RMSPropConfig], bool] = lambda config: True
+    either_side: bool = False
 
 
 def _has_momentum(config: RMSPropConfig) -> bool:
@@ -66,6 +71,20 @@ def _has_momentum(config: RMSPropConfig) -> bool:
 
 def _has_weight_decay(config: RMSPropConfig) -> bool:
     return config.weight_decay > 0
+
+
+def _sees_more_than_signs(config: RMSPropConfig) -> bool:
+    """Return whether a gradient's size matters at all: with rho = 0 and epsilon = 0 the update is g / |g|."""
+    mixes_in_weights = config.weight_decay > 0 and config.weight_decay_mode == "l2"
+    return config.rho > 0 or config.epsilon > 0 or config.centered or mixes_in_weights
+
+
+def _has_a_scale(config: RMSPropConfig) -> bool:
+    """Return whether the size of all gradients matters: g / sqrt(v) alone is the same for g and for 8 g."""
+    starts_elsewhere = config.initial_mean_square > 0 and config.rho > 0
+    mixes_in_weights = config.weight_decay > 0 and config.weight_decay_mode == "l2"
+    clips = bool(config.clip) and _sees_more_than_signs(config)
+    return config.epsilon > 0 or starts_elsewhere or mixes_in_weights or clips
 
 
 def _edge_only(config: RMSPropConfig) -> Fidelity:
@@ -79,7 +98,7 @@ AXES: tuple[Axis, ...] = (
     Axis("epsilon", "small gradients are scaled differently"),
     Axis(
         "epsilon_placement",
-        "where gradients are not large against epsilon, steps differ by up to 1/sqrt(epsilon)",
+        "where gradients are not large against epsilon, steps differ by a factor of up to 1/sqrt(epsilon)",
         matters=lambda config: config.epsilon > 0,
     ),
     Axis("momentum", "steps accumulate differently"),
@@ -87,7 +106,7 @@ AXES: tuple[Axis, ...] = (
     Axis(
         "lr_in_momentum",
         "after a change of the learning rate, steps already in the buffer keep the old rate, or do not",
-        remedy='keep the learning rate constant, or use unirms.build(…, policy="exact")',
+        remedy=f"keep the learning rate constant, or {BUILD_EXACT}",
         fidelity=lambda config: Fidelity.CONSTANT_LR,
         matters=_has_momentum,
     ),
@@ -95,14 +114,15 @@ AXES: tuple[Axis, ...] = (
     Axis("centered", "the denominator is another quantity", matters=lambda config: config.rho < 1),
     Axis(
         "negative_variance",
-        "when rounding or a non-finite gradient leaves a centered denominator that is not > 0",
-        remedy='set negative_variance to what the class does, or use unirms.build(…, policy="exact")',
+        "elements whose centered denominator is not > 0, by rounding or a non-finite gradient, become something else",
+        remedy=f"set negative_variance to what the class does, or {BUILD_EXACT}",
         fidelity=_edge_only,
         matters=lambda config: config.centered,
+        either_side=True,  # with rho = 1 one side can be centered without a difference, but for its guard
     ),
     Axis(
         "initial_mean_square",
-        "the first steps are longer or shorter, by up to sqrt(1 / (1 - rho))",
+        "the first steps are longer or shorter, until the first mean square is forgotten after some 1/(1 - rho) steps",
         remedy="fill in the mean square before the first step, as unirms.build does",
         fidelity=lambda config: Fidelity.SEEDED,
         matters=lambda config: config.rho > 0,
@@ -115,8 +135,13 @@ AXES: tuple[Axis, ...] = (
         matters=_has_weight_decay,
     ),
     Axis("no_weight_decay", "other parameters are decayed", matters=_has_weight_decay),
-    Axis("clip", "large gradients are limited differently"),
-    Axis("loss_scale", "gradients have another scale", remedy="divide the gradients by the loss scale yourself"),
+    Axis("clip", "large gradients are limited differently", matters=_sees_more_than_signs),
+    Axis(
+        "loss_scale",
+        "gradients have another scale",
+        remedy="divide the gradients by the loss scale yourself",
+        matters=_has_a_scale,
+    ),
     Axis("maximize", "it moves the other way", remedy="negate the loss"),
     Axis("groups", "parameters are grouped differently"),
 )
@@ -124,6 +149,10 @@ AXES: tuple[Axis, ...] = (
 
 def differences(wanted: RMSPropConfig, actual: RMSPropConfig) -> tuple[Difference, ...]:
     """Return the axes on which `actual` computes other numbers than `wanted`; empty when they are equivalent."""
+    if wanted == actual:
+        return ()
+    # What still differs after the remedy of another axis counts: a mean square that is filled in is the wanted one.
+    remedied = actual.replace(initial_mean_square=wanted.initial_mean_square)
     return tuple(
         Difference(
             axis.field,
@@ -134,8 +163,23 @@ def differences(wanted: RMSPropConfig, actual: RMSPropConfig) -> tuple[Differenc
             axis.remedy,
         )
         for axis in AXES
-        if getattr(wanted, axis.field) != getattr(actual, axis.field) and axis.matters(wanted)
+        if getattr(wanted, axis.field) != getattr(actual, axis.field) and _matters(axis, wanted, remedied)
     )
+
+
+def _matters(axis: Axis, wanted: RMSPropConfig, actual: RMSPropConfig) -> bool:
+    """Return whether an axis acts on both sides (or on either, if the axis says so), for any parameter.
+
+    Where it acts on one side alone, the reason is another axis, which is reported itself: decay that only one side has
+    is no difference of its mode.
+    """
+    sides = (any(axis.matters(config) for config in _kinds(side)) for side in (wanted, actual))
+    return any(sides) if axis.either_side else all(sides)
+
+
+def _kinds(config: RMSPropConfig) -> list[RMSPropConfig]:
+    """Return what holds for the parameters of no group, and for those of each group."""
+    return [config, *(config.for_group(group) for group in config.groups)]
 
 
 def verdict(found: tuple[Difference, ...]) -> Fidelity:

@@ -10,8 +10,8 @@ PLAIN_WIDTH = 160
 
 def console() -> Console:
     """Return a console on standard output; brackets in texts are text, as in `unirms[torch]`."""
-    terminal = Console(markup=False)
-    return terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH, markup=False)
+    terminal = Console(markup=False, emoji=False)
+    return terminal if terminal.is_terminal else Console(width=PLAIN_WIDTH, markup=False, emoji=False)
 
 
 def show(table: Table, where: Console | None = None) -> None:

@@ -40,6 +40,22 @@ class Run(Protocol):
         ...
 
 
+class ForeignRun(Protocol):
+    """An optimizer that somebody else has made, at work on some float32 parameters."""
+
+    def step(self, grads: Arrays) -> None:
+        """Make one update with these gradients, at the optimizer's own learning rate."""
+        ...
+
+    def set_rate(self, learning_rate: float) -> None:
+        """Set the learning rate as users of the framework do, or raise `UnsupportedError`."""
+        ...
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of the parameters."""
+        ...
+
+
 @dataclass(frozen=True)
 class Training:
     """What a driver's `train` returns: the loss before each update, and the weights after the last."""
@@ -59,6 +75,14 @@ class Driver(Protocol):
 
         Values for bfloat16 are float32 arrays that bfloat16 can hold; otherwise arrays have the dtype already.
         """
+        ...
+
+    def foreign(self, factory: Callable[[Any], Any], params: Arrays) -> ForeignRun:
+        """Return a run, in the usual mode, of whatever optimizer `factory` makes of a list of parameters."""
+        ...
+
+    def construct(self, target: Callable[..., Any], params: Any, settings: Mapping[str, Any]) -> Any:
+        """Return what a class of optimizers makes of parameters and settings, called as the framework's own are."""
         ...
 
     def train(self, make: Make, weights: Arrays, batches: Sequence[tuple[Array, Array]]) -> Training:

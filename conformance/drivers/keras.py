@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from unirms.registry import FRAMEWORKS
@@ -17,6 +17,7 @@ import numpy as np  # noqa: E402
 import tensorflow as tf  # noqa: E402
 
 import unirms  # noqa: E402
+from unirms.errors import UnsupportedError  # noqa: E402
 from unirms.state import OptimizerState  # noqa: E402
 
 from . import Array, Arrays, Driver, Make, Training  # noqa: E402
@@ -52,6 +53,39 @@ class KerasRun:
         return unirms.state_of(self.optimizer)
 
 
+class ForeignKerasRun:
+    """Any optimizer with Keras 3's `apply`, or else with TensorFlow's `apply_gradients`; eagerly."""
+
+    def __init__(self, factory: Callable[[Any], Any], params: Arrays) -> None:
+        self.params = {
+            name: keras.Variable(tf.constant(value), dtype="float32", name=name) for name, value in params.items()
+        }
+        self.optimizer = factory(list(self.params.values()))
+
+    def step(self, grads: Arrays) -> None:
+        """Make one update."""
+        variables = list(self.params.values())
+        tensors = [tf.constant(grads[name]) for name in self.params]
+        if hasattr(self.optimizer, "apply"):
+            self.optimizer.apply(tensors, variables)
+        else:
+            pairs = zip(tensors, [variable.value for variable in variables], strict=True)
+            self.optimizer.apply_gradients(list(pairs))
+
+    def set_rate(self, learning_rate: float) -> None:
+        """Set `optimizer.learning_rate`."""
+        if not hasattr(self.optimizer, "learning_rate"):
+            raise UnsupportedError("it has no learning_rate that could be set")
+        try:
+            self.optimizer.learning_rate = learning_rate
+        except TypeError:  # a schedule
+            raise UnsupportedError("its learning rate is a schedule") from None
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of the parameters."""
+        return {name: _array(param) for name, param in self.params.items()}
+
+
 class KerasDriver:
     """The verbs of `Driver` for Keras."""
 
@@ -60,6 +94,14 @@ class KerasDriver:
     def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> KerasRun:
         """Return a run; "function" is a `tf.function`, "xla" one with `jit_compile`."""
         return KerasRun(make, params, dtype, mode)
+
+    def foreign(self, factory: Callable[[Any], Any], params: Arrays) -> ForeignKerasRun:
+        """Return a run of whatever optimizer `factory` makes."""
+        return ForeignKerasRun(factory, params)
+
+    def construct(self, target: Callable[..., Any], params: Any, settings: Mapping[str, Any]) -> Any:
+        """Return `target(**settings)`; the first step builds it on the parameters."""
+        return target(**settings)
 
     def train(self, make: Make, weights: Arrays, batches: Sequence[tuple[Array, Array]]) -> Training:
         """Train the network of `Driver.train`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # Read when MindSpore is loaded: errors only, no warnings of the compiler.
@@ -13,6 +13,7 @@ import mindspore
 from mindspore import Parameter, Tensor, ops
 
 import unirms
+from unirms.errors import UnsupportedError
 from unirms.state import OptimizerState
 
 from . import Array, Arrays, Driver, Make, Training
@@ -47,6 +48,32 @@ class MindSporeRun:
         return unirms.state_of(self.optimizer)
 
 
+class ForeignMindSporeRun:
+    """Any optimizer that is called with a tuple of gradients, in PyNative mode."""
+
+    def __init__(self, factory: Callable[[Any], Any], params: Arrays) -> None:
+        mindspore.set_context(mode=MODES["pynative"])
+        self.params = {name: Parameter(Tensor(value.copy()), name=name) for name, value in params.items()}
+        self.optimizer = factory(list(self.params.values()))
+
+    def step(self, grads: Arrays) -> None:
+        """Make one update."""
+        self.optimizer(tuple(Tensor(grads[name]) for name in self.params))
+
+    def set_rate(self, learning_rate: float) -> None:
+        """Assign to the optimizer's Parameters; other ways are not seen after the first step."""
+        groups = getattr(self.optimizer, "param_groups", None)  # of mindspore.experimental
+        rates = [group["lr"] for group in groups] if groups else [getattr(self.optimizer, "learning_rate", None)]
+        if not all(isinstance(rate, Parameter) and rate.shape == () for rate in rates):
+            raise UnsupportedError("its learning rate is not a single Parameter")
+        for rate in rates:
+            ops.assign(rate, Tensor(learning_rate, rate.dtype))
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of the parameters."""
+        return {name: param.asnumpy().copy() for name, param in self.params.items()}
+
+
 class MindSporeDriver:
     """The verbs of `Driver` for MindSpore."""
 
@@ -55,6 +82,14 @@ class MindSporeDriver:
     def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> MindSporeRun:
         """Return a run; the mode is MindSpore's own, and the process stays in it."""
         return MindSporeRun(make, params, mode)
+
+    def foreign(self, factory: Callable[[Any], Any], params: Arrays) -> ForeignMindSporeRun:
+        """Return a run of whatever optimizer `factory` makes."""
+        return ForeignMindSporeRun(factory, params)
+
+    def construct(self, target: Callable[..., Any], params: Any, settings: Mapping[str, Any]) -> Any:
+        """Return `target(params, **settings)`."""
+        return target(params, **settings)
 
     def train(self, make: Make, weights: Arrays, batches: Sequence[tuple[Array, Array]]) -> Training:
         """Train the network of `Driver.train`."""

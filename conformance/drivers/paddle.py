@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ with warnings.catch_warnings():
     import paddle
 
 import unirms
+from unirms.errors import UnsupportedError
 from unirms.state import OptimizerState
 
 from . import Array, Arrays, Driver, Make, Run, Training
@@ -45,6 +46,34 @@ class DynamicRun:
     def state(self) -> OptimizerState:
         """Return copies of the accumulators."""
         return unirms.state_of(self.optimizer)
+
+
+class ForeignDynamicRun:
+    """Any `paddle.optimizer.Optimizer`, or what has its `step` and `clear_grad`."""
+
+    def __init__(self, factory: Callable[[Any], Any], params: Arrays) -> None:
+        self.params = {name: _parameter(value) for name, value in params.items()}
+        self.optimizer = factory(list(self.params.values()))
+
+    def step(self, grads: Arrays) -> None:
+        """Make one update."""
+        for name, param in self.params.items():
+            param.grad = paddle.to_tensor(grads[name])
+        self.optimizer.step()
+        self.optimizer.clear_grad()
+
+    def set_rate(self, learning_rate: float) -> None:
+        """Call `set_lr`."""
+        if not hasattr(self.optimizer, "set_lr"):
+            raise UnsupportedError("it has no set_lr")
+        try:
+            self.optimizer.set_lr(learning_rate)
+        except RuntimeError:  # a scheduler
+            raise UnsupportedError("its learning rate is a schedule") from None
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of the parameters."""
+        return {name: np.array(param.numpy()) for name, param in self.params.items()}
 
 
 class StaticRun:
@@ -110,6 +139,14 @@ class PaddleDriver:
     def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> Run:
         """Return a run; the arrays have the dtype already."""
         return StaticRun(make, params) if mode == "static" else DynamicRun(make, params)
+
+    def foreign(self, factory: Callable[[Any], Any], params: Arrays) -> ForeignDynamicRun:
+        """Return a run of whatever optimizer `factory` makes."""
+        return ForeignDynamicRun(factory, params)
+
+    def construct(self, target: Callable[..., Any], params: Any, settings: Mapping[str, Any]) -> Any:
+        """Return `target(parameters=params, **settings)`."""
+        return target(parameters=params, **settings)
 
     def train(self, make: Make, weights: Arrays, batches: Sequence[tuple[Array, Array]]) -> Training:
         """Train the network of `Driver.train`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 import unirms
+from unirms.errors import UnsupportedError
 from unirms.state import OptimizerState
 
 from . import Array, Arrays, Driver, Make, Training
@@ -42,6 +43,32 @@ class TorchRun:
         return unirms.state_of(self.optimizer)
 
 
+class ForeignTorchRun:
+    """Any `torch.optim.Optimizer`, or what has its `step` and `param_groups`."""
+
+    def __init__(self, factory: Callable[[Any], Any], params: Arrays) -> None:
+        self.params = {name: torch.nn.Parameter(torch.from_numpy(value.copy())) for name, value in params.items()}
+        self.optimizer = factory(list(self.params.values()))
+
+    def step(self, grads: Arrays) -> None:
+        """Make one update."""
+        for name, param in self.params.items():
+            param.grad = torch.from_numpy(grads[name].copy())
+        self.optimizer.step()
+
+    def set_rate(self, learning_rate: float) -> None:
+        """Set `lr` in all groups."""
+        groups = getattr(self.optimizer, "param_groups", [])
+        if not groups or any("lr" not in group for group in groups):
+            raise UnsupportedError("its param_groups have no lr")
+        for group in groups:
+            group["lr"] = learning_rate
+
+    def weights(self) -> dict[str, Array]:
+        """Return copies of the parameters."""
+        return {name: _array(param) for name, param in self.params.items()}
+
+
 class TorchDriver:
     """The verbs of `Driver` for PyTorch."""
 
@@ -50,6 +77,14 @@ class TorchDriver:
     def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> TorchRun:
         """Return a run; the mode is the optimizer's `foreach`."""
         return TorchRun(make, params, dtype, mode)
+
+    def foreign(self, factory: Callable[[Any], Any], params: Arrays) -> ForeignTorchRun:
+        """Return a run of whatever optimizer `factory` makes."""
+        return ForeignTorchRun(factory, params)
+
+    def construct(self, target: Callable[..., Any], params: Any, settings: Mapping[str, Any]) -> Any:
+        """Return `target(params, **settings)`."""
+        return target(params, **settings)
 
     def train(self, make: Make, weights: Arrays, batches: Sequence[tuple[Array, Array]]) -> Training:
         """Train the network of `Driver.train`."""

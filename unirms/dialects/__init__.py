@@ -58,6 +58,22 @@ def get(name: str) -> Dialect:
     raise UnknownNameError(f"{name!r} is not a dialect that unirms knows; {hint}")
 
 
+def of_target(path: str) -> Dialect:
+    """Return the dialect of a class by its import path; letter case does not matter here.
+
+    Raises:
+        UnknownNameError: no RMSProp that unirms knows.
+    """
+    wanted = str(path).strip().lower()
+    for dialect in all_dialects().values():
+        if any(wanted == known.lower() for known in (dialect.target, *dialect.spellings)):
+            return dialect
+    paths = [dialect.target for dialect in all_dialects().values()]
+    close = difflib.get_close_matches(str(path), paths, n=1)
+    hint = f"did you mean {close[0]}?" if close else "they are " + ", ".join(paths)
+    raise UnknownNameError(f"{path!r} is not an RMSProp that unirms knows; {hint}")
+
+
 def fields_called(name: str) -> list[str]:
     """Return the config fields that any dialect (or a paper's symbol) calls by this name."""
     arguments = (dialect.argument(name) for dialect in all_dialects().values())

@@ -10,10 +10,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, Final
 
 from unirms.config import RMSPropConfig
-from unirms.errors import ConfigError
+from unirms.dialects.behaviour import Behaviour
+from unirms.dialects.snippet import Snippet
+from unirms.errors import ConfigError, as_given
 
 
 class _Required:
@@ -22,6 +25,8 @@ class _Required:
 
 
 REQUIRED: Final = _Required()
+SMALLEST: Final = 1.1754944e-38
+"""float32's smallest normal number, for the classes that refuse 0: they compute in float32."""
 Fields = dict[str, Any]
 
 
@@ -57,8 +62,7 @@ def carries(
 
     def write(config: RMSPropConfig) -> Any:
         value = getattr(config, config_field)
-        # float32's smallest normal number: the classes that refuse 0 compute in float32.
-        return 1.1754944e-38 if positive and value == 0 else value
+        return SMALLEST if positive and value == 0 else value
 
     return Argument(name, (config_field,), default, lambda value: {config_field: value}, write, aliases, positive)
 
@@ -85,7 +89,7 @@ def refuses(name: str, default: Any, note: str, neutral: tuple[Any, ...] = ()) -
 
     def read(value: Any) -> Fields:
         if not any(value is one or (type(value) is type(one) and value == one) for one in accepted):
-            raise ConfigError([f"{name}={value!r} cannot be read: {note}; leave it at {default!r}"])
+            raise ConfigError([f"{name}={as_given(value)} cannot be read: {note}; leave it at {default!r}"])
         return {}
 
     return Argument(name, (), default, read, None, note=note)
@@ -114,10 +118,14 @@ class Dialect:
         docs: its documentation page.
         arguments: all arguments of the constructor, in its order.
         fixed: config fields that the class has decided once and for all.
+        snippet: how a script makes the optimizer.
         settle: last word on the fields, for choices that depend on other arguments.
         aliases: other names under which a user may ask for it.
         exempts: whether single parameters can be left out of the weight decay (groups or a filter).
         rounds: config fields that the class passes through float32 even where the weights are float64.
+        spellings: other import paths of the same class.
+        behaviour: what it takes, refuses and gets wrong.
+        variants: spellings whose class means the same and behaves otherwise.
         remarks: what a user should know and no field can say.
     """
 
@@ -127,16 +135,30 @@ class Dialect:
     docs: str
     arguments: tuple[Argument, ...]
     fixed: Mapping[str, Any]
+    snippet: Snippet
     framework: str = ""
     settle: Callable[[Fields], Fields] = field(default=lambda fields: fields)
     aliases: tuple[str, ...] = ()
     exempts: bool = False
     rounds: tuple[str, ...] = ()
+    spellings: tuple[str, ...] = ()
+    behaviour: Behaviour = field(default_factory=Behaviour)
+    variants: Mapping[str, Behaviour] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+
+    def behaviour_of(self, path: str) -> Behaviour:
+        """Return what the class at an import path does; letter case does not matter."""
+        wanted = path.strip().lower()
+        return next((found for known, found in self.variants.items() if known.lower() == wanted), self.behaviour)
 
     def argument(self, name: str) -> Argument | None:
         """Return the argument of that name or alias, or None."""
         return next((a for a in self.arguments if name == a.name or name in a.aliases), None)
+
+    def fields_of(self, name: str) -> tuple[str, ...]:
+        """Return the config fields that an argument carries; empty where there is no such argument."""
+        argument = self.argument(name)
+        return argument.fields if argument else ()
 
     def name_of(self, config_field: str) -> str:
         """Return the native name of a config field, or "" if the class has none."""
@@ -149,11 +171,14 @@ class Dialect:
             ConfigError: a name that the class does not take, a missing required one, or a value that no config has.
         """
         given = self._by_native_name(kwargs)
+        self._refuse_two_of_one_kind(given)
         fields: Fields = dict(self.fixed)
         for argument in self.arguments:
             value = given.get(argument.name, argument.default)
             if value is REQUIRED:
                 raise ConfigError([f"{self.target} needs {argument.name}=…, which has no default"])
+            if argument.positive and isinstance(value, Real) and value == 0:
+                raise ConfigError([f"{self.target} refuses {argument.name}={as_given(value)}; it must be > 0"])
             fields |= argument.read(value)
         try:
             return RMSPropConfig(**self.settle(fields))
@@ -162,7 +187,11 @@ class Dialect:
 
     def write(self, config: RMSPropConfig) -> dict[str, Any]:
         """Return every hyperparameter of the class by its native name, defaults included."""
-        return {a.name: a.write(config) for a in self.arguments if a.write is not None}
+        written = {a.name: a.write(config) for a in self.arguments if a.write is not None}
+        for names in self.behaviour.exclusive:
+            if sum(written[name] is not None for name in names) > 1:  # none of them: the class refuses two at once
+                written |= dict.fromkeys(names)
+        return written
 
     def _by_native_name(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         given: dict[str, Any] = {}
@@ -170,7 +199,11 @@ class Dialect:
         for name, value in kwargs.items():
             argument = self.argument(name)
             if argument is None:
-                problems.append(f"{name}={value!r} is not an argument of {self.target}; {self._right_argument(name)}")
+                problems.append(
+                    f"{name}={as_given(value)} is not an argument of {self.target}; {self._right_argument(name)}"
+                )
+            elif getattr(value, "shape", ()) != ():
+                problems.append(f"{name}= is an array; {self.target} takes one value for all parameters")
             elif argument.name in given:
                 problems.append(f"{self.target} got {argument.name} twice (once as {name})")
             else:
@@ -178,6 +211,12 @@ class Dialect:
         if problems:
             raise ConfigError(problems)
         return given
+
+    def _refuse_two_of_one_kind(self, given: Mapping[str, Any]) -> None:
+        for names in self.behaviour.exclusive:
+            both = [name for name in names if given.get(name) is not None]
+            if len(both) > 1:
+                raise ConfigError([f"{self.target} takes {' or '.join(names)}, not {' and '.join(both)} at once"])
 
     def _right_argument(self, name: str) -> str:
         from unirms.dialects import fields_called

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from numbers import Real
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
 
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import RMSPropConfig
-from unirms.errors import ConfigError
+from unirms.errors import ConfigError, as_given
+
+AnyClip = TypeVar("AnyClip", bound=ClipByValue | ClipByNorm | ClipByGlobalNorm)
 
 
 class NativeCall:
     """A call of a framework's own class, as data; its repr is the code that makes the object."""
 
-    def __init__(self, name: str, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, name: str, /, *args: Any, **kwargs: Any) -> None:
         self.name = name
         self.args = args
         self.kwargs = kwargs
@@ -62,7 +67,7 @@ def as_call(value: Any) -> NativeCall:
     name = type(value).__name__
     kept = [getattr(value, attribute) for attribute in _KEPT_IN.get(name, ()) if hasattr(value, attribute)]
     if not kept:
-        raise ConfigError([f"{value!r} is not a regularizer or clip that unirms can read; it reads {_known()}"])
+        raise ConfigError([f"{as_given(value)} is not a regularizer or clip that unirms can read; it reads {_known()}"])
     return NativeCall(name, *(kept if name in _BOTH_LIMITS else kept[:1]))
 
 
@@ -84,16 +89,30 @@ def read_clip(value: Any) -> dict[str, Any]:
         return {"clip": ()}
     call = as_call(value)
     if call.class_name in _BOTH_LIMITS:
-        upper = _argument(call, "max")
-        lower = call.args[1] if len(call.args) > 1 else call.kwargs.get("min", -upper)
-        if lower != -upper:
+        clip = clip_to(ClipByValue, "limit", "max", _argument(call, "max"))
+        lower = call.args[1] if len(call.args) > 1 else call.kwargs.get("min")
+        if lower is not None and not (isinstance(lower, Real) and lower == -clip.limit):
             raise ConfigError([f"{call} cannot be read: unirms clips by value to [-limit, limit]"])
-        return {"clip": (ClipByValue(limit=upper),)}
+        return {"clip": (clip,)}
     if call.class_name in {"ClipGradByNorm", "GradientClipByNorm"}:
-        return {"clip": (ClipByNorm(max_norm=_argument(call, "clip_norm")),)}
+        return {"clip": (clip_to(ClipByNorm, "max_norm", "clip_norm", _argument(call, "clip_norm")),)}
     if call.class_name in {"ClipGradByGlobalNorm", "GradientClipByGlobalNorm"}:
-        return {"clip": (ClipByGlobalNorm(max_norm=_argument(call, "clip_norm")),)}
+        return {"clip": (clip_to(ClipByGlobalNorm, "max_norm", "clip_norm", _argument(call, "clip_norm")),)}
     raise ConfigError([f"{call} is not a clip that unirms can read; it reads {_known()}"])
+
+
+def clip_to(kind: type[AnyClip], limit: str, native: str, value: Any) -> AnyClip:
+    """Return a clip of that kind; `native` is what the class calls its limit.
+
+    Raises:
+        ConfigError: a limit that is not a finite number > 0.
+    """
+    try:
+        return kind(**{limit: value})
+    except ValidationError:
+        raise ConfigError(
+            [f"{native}={as_given(value)} is not allowed; {native} must be a finite number > 0"]
+        ) from None
 
 
 def write_clip(config: RMSPropConfig, prefix: str) -> NativeCall | None:

@@ -5,17 +5,21 @@ from typing import Any
 from unirms.clipping import Clip, ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import RMSPropConfig
 from unirms.dialects.base import Argument, Dialect, Fields, apart, carries, converts, optional_float, refuses
+from unirms.dialects.behaviour import Behaviour, Defect, Kind, refusing
+from unirms.dialects.calls import clip_to
+from unirms.dialects.snippet import Exemption, Snippet
 
 
-def clip_argument(name: str, kind: type[Clip], limit: str) -> Argument:
+def clip_argument(name: str, kind: type[Clip], limit: str, *, ignores_zero: bool) -> Argument:
     """Return one of Keras's three clip arguments; `limit` is the field of `kind` that it carries.
 
-    Values <= 0 are no clip in Keras (`if self.clipnorm and self.clipnorm > 0`).
+    `ignores_zero` says whether values <= 0 are no clip (`if self.clipnorm and self.clipnorm > 0` in Keras 3); Keras 2's
+    first optimizers make every gradient 0 with a limit of 0, which no config says.
     """
 
     def read(value: Any) -> Fields:
-        clips = value is not None and not (isinstance(value, (int, float)) and value <= 0)
-        return {name: kind(**{limit: value}) if clips else None}
+        clips = value is not None and not (ignores_zero and isinstance(value, (int, float)) and value <= 0)
+        return {name: clip_to(kind, limit, name, value) if clips else None}
 
     def write(config: RMSPropConfig) -> float | None:
         return next((getattr(clip, limit) for clip in config.clip if isinstance(clip, kind)), None)
@@ -23,11 +27,16 @@ def clip_argument(name: str, kind: type[Clip], limit: str) -> Argument:
     return converts(name, ("clip",), None, read, write)
 
 
-CLIPS = (
-    clip_argument("clipnorm", ClipByNorm, "max_norm"),
-    clip_argument("clipvalue", ClipByValue, "limit"),
-    clip_argument("global_clipnorm", ClipByGlobalNorm, "max_norm"),
-)
+CLIP_NAMES = ("clipnorm", "clipvalue", "global_clipnorm")
+
+
+def clip_arguments(*, ignores_zero: bool) -> tuple[Argument, ...]:
+    """Return Keras's three clip arguments."""
+    return (
+        clip_argument("clipnorm", ClipByNorm, "max_norm", ignores_zero=ignores_zero),
+        clip_argument("clipvalue", ClipByValue, "limit", ignores_zero=ignores_zero),
+        clip_argument("global_clipnorm", ClipByGlobalNorm, "max_norm", ignores_zero=ignores_zero),
+    )
 
 
 def gather_clips(fields: Fields) -> Fields:
@@ -36,10 +45,77 @@ def gather_clips(fields: Fields) -> Fields:
     return {**fields, "clip": tuple(clip for clip in found if clip is not None)}
 
 
+REPEATED_ROWS = Defect(
+    "U402",
+    "gradient of an embedding",
+    "the sum of its repeated rows",
+    "taken row by row",
+    "the mean square of an id that occurs n times in a batch gets n squares instead of the square of the sum, and "
+    "centered, the update fails or leaves NaN",
+)
+_NUMBERS = "learning_rate rho momentum epsilon weight_decay clipnorm clipvalue global_clipnorm loss_scale_factor"
+_NO_CLIP: dict[tuple[str, Kind], str] = {  # `if self.clipnorm and self.clipnorm > 0`
+    **{(name, kind): "it does not clip" for name in CLIP_NAMES for kind in ("zero", "negative", "NaN")},
+    **{(name, "infinite"): "every weight turns NaN (0 * infinity)" for name in ("clipnorm", "global_clipnorm")},
+    ("clipvalue", "infinite"): "it does not clip",
+}
+_NO_BUFFER: dict[tuple[str, Kind], str] = {  # `if self.momentum > 0`
+    ("momentum", "negative"): "it computes without momentum",
+    ("momentum", "NaN"): "it computes without momentum",
+}
+BEHAVIOUR = Behaviour(
+    refused=refusing(
+        (_NUMBERS, ("text",)),
+        ("rho momentum epsilon", ("None",)),
+        ("learning_rate", ("None", "int", "bool", "numpy.float32")),
+        ("global_clipnorm", ("numpy.float64",)),
+    ),
+    misread={**_NO_CLIP, **_NO_BUFFER},
+    ignored={"decay": ("the learning rate stays constant", "use keras.optimizers.schedules.InverseTimeDecay")},
+    exclusive=(CLIP_NAMES,),
+    defects=(REPEATED_ROWS,),
+)
+# The class of Keras 2, which was `tf.keras.optimizers.RMSprop` from TensorFlow 2.11 to 2.15.
+TF_KERAS = Behaviour(
+    refused=refusing((_NUMBERS, ("text",)), ("learning_rate rho momentum epsilon", ("None",))),
+    misread={**_NO_CLIP, **_NO_BUFFER},
+    ignored={"lr": ("the learning rate stays at learning_rate", "write learning_rate")},
+    exclusive=(("clipnorm", "global_clipnorm"),),
+    first_of=("clipnorm", "global_clipnorm", "clipvalue"),
+    without=("loss_scale_factor", "gradient_accumulation_steps"),
+    more=("jit_compile",),
+)
+
+SNIPPET = Snippet(
+    imports=("import keras",),
+    name="keras.optimizers.RMSprop",
+    exemption=Exemption(
+        after="""\
+optimizer.exclude_from_weight_decay(
+    [v for v in model.trainable_variables if exempt(v.path)]
+)
+"""
+    ),
+    seeding="""\
+optimizer.build(model.trainable_variables)
+for variable in optimizer.variables:
+    if variable.name.endswith("_velocity"):
+        variable.assign(keras.ops.full_like(variable, $start))
+""",
+)
+
 DIALECT = Dialect(
     name="keras",
     target="keras.optimizers.RMSprop",
     package="keras",
+    spellings=(
+        "tf.keras.optimizers.RMSprop",
+        "tf.optimizers.RMSprop",
+        "tensorflow.keras.optimizers.RMSprop",
+        "keras.src.optimizers.rmsprop.RMSprop",
+        "tf_keras.optimizers.RMSprop",
+        "keras.optimizers.rmsprop.RMSprop",
+    ),
     framework="keras",
     aliases=("tf", "tensorflow", "tf.keras", "keras3"),
     docs="https://keras.io/api/optimizers/rmsprop/",
@@ -50,7 +126,7 @@ DIALECT = Dialect(
         carries("epsilon", "epsilon", 1e-7),
         carries("centered", "centered", False),
         optional_float("weight_decay", "weight_decay"),
-        *CLIPS,
+        *clip_arguments(ignores_zero=True),
         refuses("use_ema", False, "a config has no averaging of weights"),
         apart("ema_momentum", 0.99, "acts with use_ema only"),
         apart("ema_overwrite_frequency", None, "acts with use_ema only"),
@@ -64,6 +140,7 @@ DIALECT = Dialect(
         refuses("gradient_accumulation_steps", None, "a config has no gradient accumulation"),
         apart("name", None, "a label"),
     ),
+    snippet=SNIPPET,
     fixed={
         "epsilon_placement": "inside_sqrt",
         "lr_in_momentum": True,
@@ -74,5 +151,7 @@ DIALECT = Dialect(
     settle=gather_clips,
     exempts=True,
     rounds=("learning_rate", "weight_decay"),
+    behaviour=BEHAVIOUR,
+    variants={"tf_keras.optimizers.RMSprop": TF_KERAS},
     remarks=("Gradients with repeated rows (IndexedSlices) sum the squares instead of squaring the sum.",),
 )

@@ -4,7 +4,9 @@ Recorded runs of TensorFlow 2.4.4 are in the corpus.
 """
 
 from unirms.dialects.base import Dialect, Fields, apart, carries, refuses
-from unirms.dialects.keras import CLIPS, gather_clips
+from unirms.dialects.behaviour import Behaviour, refusing
+from unirms.dialects.keras import CLIP_NAMES, clip_arguments, gather_clips
+from unirms.dialects.snippet import Snippet
 
 KERAS_EPSILON = 1e-7  # `self.epsilon = epsilon or backend_config.epsilon()`: 0 silently becomes this
 
@@ -19,10 +21,27 @@ def settle(fields: Fields) -> Fields:
     return gather_clips({**fields, "epsilon_placement": placement, "epsilon": fields["epsilon"] or KERAS_EPSILON})
 
 
+SNIPPET = Snippet(
+    imports=("import tf_keras",),
+    name="tf_keras.optimizers.legacy.RMSprop",
+    # The counter first, as the class makes it: saved weights are in that order.
+    seeding="""\
+optimizer.iterations.assign(0)
+start = tf_keras.initializers.Constant($start)
+for variable in model.trainable_variables:
+    optimizer.add_slot(variable, "rms", initializer=start)
+""",
+)
+
 DIALECT = Dialect(
     name="keras-legacy",
     target="tf_keras.optimizers.legacy.RMSprop",
     package="tf_keras",
+    spellings=(
+        "tf.keras.optimizers.legacy.RMSprop",
+        "tensorflow.keras.optimizers.legacy.RMSprop",
+        "keras.optimizers.legacy.RMSprop",
+    ),
     aliases=("tf_keras", "keras2", "tf.keras-legacy"),
     docs="https://www.tensorflow.org/versions/r2.10/api_docs/python/tf/keras/optimizers/RMSprop",
     arguments=(
@@ -32,9 +51,10 @@ DIALECT = Dialect(
         carries("epsilon", "epsilon", 1e-7),
         carries("centered", "centered", False),
         apart("name", "RMSprop", "a label"),
-        *CLIPS,
+        *clip_arguments(ignores_zero=False),
         refuses("decay", 0.0, "it is a schedule, lr / (1 + decay * step)", neutral=(0,)),
     ),
+    snippet=SNIPPET,
     fixed={
         "lr_in_momentum": True,
         "initial_mean_square": 0.0,
@@ -43,5 +63,19 @@ DIALECT = Dialect(
     },
     settle=settle,
     rounds=("learning_rate", "rho", "momentum"),
+    behaviour=Behaviour(
+        refused=refusing(
+            ("learning_rate rho momentum epsilon decay clipnorm clipvalue global_clipnorm", ("text",)),
+            ("learning_rate rho momentum decay", ("None",)),
+            ("momentum", ("negative", "above one", "infinite")),
+            ("clipnorm clipvalue global_clipnorm decay", ("negative",)),
+        ),
+        misread={
+            ("momentum", "NaN"): "it computes without momentum",
+            ("epsilon", "zero"): f"it computes with {KERAS_EPSILON:g}",
+            **{(name, "zero"): "every gradient becomes 0" for name in CLIP_NAMES},
+        },
+        exclusive=(("clipnorm", "global_clipnorm"),),
+    ),
     remarks=("Its epsilon moves under the root as soon as there is momentum, and epsilon=0 becomes 1e-7.",),
 )

@@ -4,6 +4,8 @@ What its plain kernel computes on CPU is another matter: see the MindSpore adapt
 """
 
 from unirms.dialects.base import Dialect, Fields, apart, carries
+from unirms.dialects.behaviour import Behaviour, Defect, Groups, refusing
+from unirms.dialects.snippet import Exemption, Snippet
 
 # Ungrouped parameters with these words in their names get no weight decay
 # (`decay_filter` in mindspore/nn/optim/optimizer.py).
@@ -15,10 +17,46 @@ def settle(fields: Fields) -> Fields:
     return {**fields, "no_weight_decay": BETA_GAMMA if fields["weight_decay"] else ()}
 
 
+MISPLACED_EPSILON = Defect(
+    "U401",
+    "epsilon_placement",
+    "inside_sqrt",
+    "inside or outside by element index",
+    "MindSpore's CPU kernel adds epsilon outside the root in blocks of 8 elements, and inside for the rest",
+    applies=lambda config: not config.centered and config.epsilon > 0,
+)
+_NUMBERS = "learning_rate decay momentum epsilon loss_scale weight_decay"
+
+SNIPPET = Snippet(
+    imports=("from mindspore import nn",),
+    name="nn.RMSProp",
+    parameters="model.trainable_params()",
+    exemption=Exemption(
+        before="params = model.trainable_params()",
+        # The last entry keeps the order in which gradients are passed.
+        parameters="""\
+[
+    {"params": [p for p in params if not exempt(p.name)]},
+    {"params": [p for p in params if exempt(p.name)], "weight_decay": 0.0},
+    {"order_params": params},
+]""",
+    ),
+    no_exemption=Exemption(
+        before="# In a group, parameters with beta or gamma in their names are decayed, too.",
+        parameters='[{"params": model.trainable_params()}]',
+    ),
+    seeding="""\
+for ms in optimizer.ms:
+    ms.set_data(initializer($start, ms.shape, ms.dtype))
+""",
+    seeding_imports=("from mindspore.common.initializer import initializer",),
+)
+
 DIALECT = Dialect(
     name="mindspore",
     target="mindspore.nn.RMSProp",
     package="mindspore",
+    spellings=("mindspore.nn.optim.RMSProp", "mindspore.nn.optim.rmsprop.RMSProp"),
     framework="mindspore",
     aliases=("ms",),
     docs="https://www.mindspore.cn/docs/en/master/api_python/nn/mindspore.nn.RMSProp.html",
@@ -34,6 +72,7 @@ DIALECT = Dialect(
         carries("loss_scale", "loss_scale", 1.0),
         carries("weight_decay", "weight_decay", 0.0),
     ),
+    snippet=SNIPPET,
     fixed={
         "epsilon_placement": "inside_sqrt",
         "lr_in_momentum": True,
@@ -43,6 +82,25 @@ DIALECT = Dialect(
     },
     settle=settle,
     exempts=True,
+    behaviour=Behaviour(
+        refused=refusing(
+            (_NUMBERS, ("negative", "NaN", "infinite", "text", "None", "numpy.float32")),
+            ("decay momentum epsilon", ("int", "bool")),
+            ("epsilon loss_scale", ("zero",)),
+            ("centered", ("int", "text", "None", "numpy.bool")),
+        ),
+        announced=("lr", "alpha", "eps"),
+        groups=Groups(
+            names={
+                "lr": "learning_rate",
+                "weight_decay": "weight_decay",
+                "grad_centralization": "",
+                "order_params": "",
+            },
+            ignores_unknown=False,
+        ),
+        defects=(MISPLACED_EPSILON,),
+    ),
     rounds=("learning_rate", "rho", "epsilon", "momentum", "weight_decay", "loss_scale"),
     remarks=("Parameters that are not grouped and have beta or gamma in their names get no weight decay.",),
 )

@@ -1,6 +1,8 @@
 """Optax: `optax.rmsprop`."""
 
 from unirms.dialects.base import REQUIRED, Dialect, Fields, carries, converts
+from unirms.dialects.behaviour import Behaviour, refusing
+from unirms.dialects.snippet import Snippet
 
 
 def settle(fields: Fields) -> Fields:
@@ -8,10 +10,17 @@ def settle(fields: Fields) -> Fields:
     return {**fields, "nesterov": fields["nesterov"] and bool(fields["momentum"])}
 
 
+SNIPPET = Snippet(
+    imports=("import optax",),
+    name="optax.rmsprop",
+    setup="opt_state = optimizer.init(params)  # params: the pytree of the model's weights",
+)
+
 DIALECT = Dialect(
     name="optax",
     target="optax.rmsprop",
     package="optax",
+    spellings=("optax._src.alias.rmsprop",),
     aliases=("jax",),
     docs="https://optax.readthedocs.io/en/latest/api/optimizers.html#optax.rmsprop",
     arguments=(
@@ -37,6 +46,14 @@ DIALECT = Dialect(
         carries("nesterov", "nesterov", False),
         carries("bias_correction", "bias_correction", False),
     ),
+    snippet=SNIPPET,
     fixed={"lr_in_momentum": True, "negative_variance": "propagate", "weight_decay_mode": "l2"},
     settle=settle,
+    behaviour=Behaviour(  # it checks nothing: what is no number fails inside JAX
+        refused=refusing(
+            ("learning_rate decay eps initial_scale momentum", ("text",)),
+            ("learning_rate decay eps initial_scale", ("None",)),
+        ),
+        acts_with={"nesterov": "momentum"},
+    ),
 )

@@ -1,12 +1,44 @@
 """PaddlePaddle 2 and 3: `paddle.optimizer.RMSProp`."""
 
 from unirms.dialects.base import REQUIRED, Dialect, apart, carries, converts
+from unirms.dialects.behaviour import Behaviour, Groups, refusing
 from unirms.dialects.calls import read_clip, read_regularizer, write_clip
+from unirms.dialects.snippet import Exemption, Snippet
+
+# A group's learning_rate is a factor of the optimizer's; everything else that a group holds is ignored.
+_IN_GROUPS = ("learning_rate", "rho", "epsilon", "momentum", "centered", "weight_decay", "grad_clip")
+
+SNIPPET = Snippet(
+    imports=("import paddle",),
+    name="paddle.optimizer.RMSProp",
+    parameters="model.parameters()",
+    keyword="parameters",
+    # A regularizer of the parameter's own, not a group: ClipGradByGlobalNorm clips each group by itself.
+    exemption=Exemption(
+        before="""\
+for name, parameter in model.named_parameters():
+    if exempt(name):
+        parameter.regularizer = paddle.regularizer.L2Decay(0.0)
+"""
+    ),
+    seeding="""\
+# The names are those that the first optimizer over these parameters gives.
+state = {"mean_square": $start, "mean_grad": 0.0, "momentum": 0.0}
+optimizer.set_state_dict(
+    {
+        f"{p.name}_{slot}_0": paddle.full(p.shape, value, p.dtype)
+        for p in model.parameters()
+        for slot, value in state.items()
+    }
+)
+""",
+)
 
 DIALECT = Dialect(
     name="paddle",
     target="paddle.optimizer.RMSProp",
     package="paddlepaddle",
+    spellings=("paddle.optimizer.rmsprop.RMSProp",),
     framework="paddle",
     aliases=("paddlepaddle",),
     docs="https://www.paddlepaddle.org.cn/documentation/docs/en/api/paddle/optimizer/RMSProp_en.html",
@@ -21,6 +53,7 @@ DIALECT = Dialect(
         converts("grad_clip", ("clip",), None, read_clip, lambda config: write_clip(config, "paddle.nn.ClipGrad")),
         apart("name", None, "a label"),
     ),
+    snippet=SNIPPET,
     fixed={
         "epsilon_placement": "inside_sqrt",
         "lr_in_momentum": True,
@@ -30,5 +63,26 @@ DIALECT = Dialect(
     },
     exempts=True,
     rounds=("rho", "epsilon", "momentum"),  # attributes of the kernel
+    behaviour=Behaviour(
+        refused=refusing(
+            ("learning_rate rho epsilon momentum weight_decay", ("text",)),
+            ("learning_rate rho epsilon momentum", ("None",)),
+            ("learning_rate", ("int", "bool", "numpy.float32")),
+            ("rho epsilon momentum", ("negative", "NaN")),
+            ("weight_decay", ("numpy.float32",)),
+            ("centered", ("int", "text", "numpy.bool")),
+            ("ClipGradByNorm ClipGradByValue", ("zero", "negative")),
+        ),
+        misread={
+            ("ClipGradByGlobalNorm", "negative"): "every gradient changes its sign",
+            ("ClipGradByGlobalNorm", "zero"): "every gradient becomes 0",
+        },
+        groups=Groups(
+            names={name: name for name in _IN_GROUPS},
+            unchecked=("learning_rate", "rho", "epsilon", "momentum"),
+            refused={"weight_decay": ("int",)},
+            inherits_none=("weight_decay",),
+        ),
+    ),
     remarks=("Its documentation says Nesterov momentum; it computes plain momentum.",),
 )

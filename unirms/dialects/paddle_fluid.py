@@ -2,8 +2,10 @@
 
 from unirms.config import RMSPropConfig
 from unirms.dialects.base import REQUIRED, Dialect, apart, carries, converts
+from unirms.dialects.behaviour import Behaviour, refusing
 from unirms.dialects.calls import NativeCall, read_clip, read_regularizer, write_clip
 from unirms.dialects.paddle import DIALECT as PADDLE
+from unirms.dialects.snippet import Exemption, Snippet
 
 
 def write_regularization(config: RMSPropConfig) -> NativeCall | None:
@@ -13,10 +15,37 @@ def write_regularization(config: RMSPropConfig) -> NativeCall | None:
     return NativeCall("fluid.regularizer.L2DecayRegularizer", config.weight_decay)
 
 
+SNIPPET = Snippet(
+    imports=("import paddle.fluid as fluid",),
+    name="fluid.optimizer.RMSPropOptimizer",
+    parameters="model.parameters()",
+    keyword="parameter_list",
+    exemption=Exemption(
+        before="""\
+for name, parameter in model.named_parameters():
+    if exempt(name):
+        parameter.regularizer = fluid.regularizer.L2DecayRegularizer(0.0)
+"""
+    ),
+    seeding="""\
+# The names are those that the first optimizer over these parameters gives.
+state = {"mean_square": $start, "mean_grad": 0.0, "momentum": 0.0}
+optimizer.set_dict(
+    {
+        f"{p.name}_{slot}_0": np.full(p.shape, value, "float32")
+        for p in model.parameters()
+        for slot, value in state.items()
+    }
+)
+""",
+    seeding_imports=("import numpy as np",),
+)
+
 DIALECT = Dialect(
     name="paddle-fluid",
     target="paddle.fluid.optimizer.RMSPropOptimizer",
     package="paddlepaddle<2.5",
+    spellings=("paddle.fluid.optimizer.RMSProp", "fluid.optimizer.RMSPropOptimizer", "fluid.optimizer.RMSProp"),
     aliases=("paddle.fluid", "fluid"),
     docs="https://www.paddlepaddle.org.cn/documentation/docs/en/1.8/api/optimizer/RMSPropOptimizer.html",
     arguments=(
@@ -30,8 +59,18 @@ DIALECT = Dialect(
         converts("grad_clip", ("clip",), None, read_clip, lambda config: write_clip(config, "fluid.clip.GradientClip")),
         apart("name", None, "a label"),
     ),
+    snippet=SNIPPET,
     fixed=PADDLE.fixed,
     exempts=True,
     rounds=("learning_rate", "rho", "epsilon", "momentum", "weight_decay"),
+    # `isinstance(learning_rate, float)` and four times `is None` in the constructor of 1.8; nothing else is checked.
+    behaviour=Behaviour(
+        refused=refusing(
+            ("learning_rate rho epsilon momentum", ("text", "None")),
+            ("learning_rate", ("int", "bool", "numpy.float32")),
+            ("regularization", ("text",)),
+        ),
+        misread=PADDLE.behaviour.misread,
+    ),
     remarks=("Its kernel has float32 only.",),
 )

@@ -9,8 +9,14 @@ DIALECT = replace(
     name="sb3",
     target="stable_baselines3.common.sb2_compat.rmsprop_tf_like.RMSpropTFLike",
     package="stable-baselines3",
+    spellings=("stable_baselines3.common.sb2_compat.RMSpropTFLike",),
     aliases=("stable-baselines3", "stable_baselines3"),
     docs="https://stable-baselines3.readthedocs.io/en/master/modules/a2c.html",
+    snippet=replace(
+        PFRL.snippet,
+        imports=("from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike",),
+        name="RMSpropTFLike",
+    ),
     fixed={**PFRL.fixed, "initial_mean_square": 1.0},
     remarks=("Unlike TensorFlow's, its momentum buffer does not hold the learning rate.",),
 )

@@ -1,11 +1,16 @@
 """timm: `RMSpropTF`, TensorFlow 1's form in PyTorch."""
 
+from dataclasses import replace
+
 from unirms.dialects.base import Dialect, apart, carries, converts, refuses
+from unirms.dialects.behaviour import Behaviour, Groups, refusing
+from unirms.dialects.torch import DIALECT as TORCH
 
 DIALECT = Dialect(
     name="timm",
     target="timm.optim.RMSpropTF",
     package="timm",
+    spellings=("timm.optim.rmsprop_tf.RMSpropTF",),
     docs="https://huggingface.co/docs/timm/reference/optimizers#timm.optim.RMSpropTF",
     arguments=(
         apart("params", None, "the parameters"),
@@ -27,10 +32,21 @@ DIALECT = Dialect(
         refuses("caution", False, "it masks updates whose sign differs from the gradient's"),
         apart("foreach", None, "which kernels run; the same numbers"),
     ),
+    snippet=replace(TORCH.snippet, imports=("from timm.optim import RMSpropTF",), name="RMSpropTF"),
     fixed={
         "epsilon_placement": "inside_sqrt",
         "initial_mean_square": 1.0,
         "negative_variance": "propagate",
     },
     exempts=True,
+    # `float(value) < 0` lets NaN through; text passes it as well and fails at the first step.
+    behaviour=Behaviour(
+        refused=refusing(
+            ("lr alpha eps momentum weight_decay", ("negative", "text", "None")),
+            ("alpha", ("NaN",)),
+            ("weight_decay", ("bool",)),
+        ),
+        misread={("momentum", "NaN"): "it computes without momentum"},
+        groups=Groups(unchecked=("lr", "alpha", "eps", "momentum", "weight_decay")),
+    ),
 )

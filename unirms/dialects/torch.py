@@ -1,11 +1,49 @@
 """PyTorch: `torch.optim.RMSprop`, unchanged in its numbers since 1.9 (recorded runs of 1.9.1 are in the corpus)."""
 
 from unirms.dialects.base import Dialect, apart, carries
+from unirms.dialects.behaviour import Behaviour, Groups, refusing
+from unirms.dialects.snippet import Exemption, Snippet
+
+# `0.0 <= value` in the constructor; `grad.add(param, alpha=True)` fails at the first step.
+BEHAVIOUR = Behaviour(
+    refused=refusing(
+        ("lr alpha eps momentum weight_decay", ("negative", "NaN", "text", "None")),
+        ("weight_decay", ("bool",)),
+    ),
+    groups=Groups(unchecked=("lr", "alpha", "eps", "momentum", "weight_decay")),
+    others=("torch.optim.rmsprop.rmsprop",),
+)
+
+SNIPPET = Snippet(
+    imports=("import torch",),
+    name="torch.optim.RMSprop",
+    parameters="model.parameters()",
+    exemption=Exemption(
+        before="named = list(model.named_parameters())",
+        parameters="""\
+[
+    {"params": [p for n, p in named if not exempt(n)]},
+    {"params": [p for n, p in named if exempt(n)], "weight_decay": 0.0},
+]""",
+    ),
+    # Complete, because PyTorch takes any entry for an initialised state and fails on a missing one.
+    seeding="""\
+for parameter in model.parameters():
+    optimizer.state[parameter] = {
+        "step": torch.zeros(()),
+        "square_avg": torch.full_like(parameter, $start),
+        "momentum_buffer": torch.zeros_like(parameter),  # if momentum
+        "grad_avg": torch.zeros_like(parameter),  # if centered
+    }
+""",
+    seeding_imports=("import torch",),
+)
 
 DIALECT = Dialect(
     name="torch",
     target="torch.optim.RMSprop",
     package="torch",
+    spellings=("torch.optim.rmsprop.RMSprop",),
     framework="torch",
     aliases=("pytorch",),
     docs="https://docs.pytorch.org/docs/stable/generated/torch.optim.RMSprop.html",
@@ -22,6 +60,7 @@ DIALECT = Dialect(
         carries("maximize", "maximize", False),
         apart("differentiable", False, "autograd through the step; the same numbers"),
     ),
+    snippet=SNIPPET,
     fixed={
         "epsilon_placement": "outside_sqrt",
         "lr_in_momentum": False,
@@ -30,4 +69,5 @@ DIALECT = Dialect(
         "weight_decay_mode": "l2",
     },
     exempts=True,
+    behaviour=BEHAVIOUR,
 )

@@ -1,0 +1,75 @@
+"""`unirms explain`: a config, or a translation, in plain sentences."""
+
+from __future__ import annotations
+
+import json as jsons
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from unirms.effects import Effect
+    from unirms.translation import Native
+
+
+def explain(
+    subject: Annotated[str, typer.Argument(help="a file, or DIALECT:name=value,name=value")],
+    to: Annotated[str | None, typer.Option("--to", help="explain it as this dialect's class would compute it")] = None,
+    effect: Annotated[bool, typer.Option("--effect", help="measure how much the differences matter")] = False,
+    gradients: Annotated[
+        Path | None, typer.Option(help="measure on recorded gradients: .npy or .npz, shape (steps, …)")
+    ] = None,
+    grad_scale: Annotated[
+        list[float] | None, typer.Option(help="measure on gradients of this size; repeat it for several")
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
+) -> None:
+    """Say in plain sentences what an RMSProp computes, or what another class would make of it.
+
+    Examples:
+
+        unirms explain torch:lr=0.01,alpha=0.99,momentum=0.9
+
+        unirms explain torch:lr=0.01,momentum=0.9 --to keras --effect
+
+        unirms explain recipe.yaml --to paddle --gradients gradients.npy
+    """
+    from unirms.commands.subjects import from_word
+    from unirms.errors import ConfigError
+    from unirms.explanation import explain as explained
+    from unirms.explanation import explain_config, formula
+
+    stated = from_word(subject)
+    measures = effect or gradients is not None or bool(grad_scale)
+    if to is None:
+        if measures:
+            raise ConfigError(["an effect is the difference between two; add --to DIALECT"])
+        alone = {"config": stated.config.model_dump(mode="json"), "formula": formula(stated.config)}
+        typer.echo(jsons.dumps(alone, indent=2) if json else explain_config(stated.config))
+        return
+    native = stated.config.to_native(to)
+    measured = _measured(native, gradients, grad_scale) if measures else None
+    if json:
+        typer.echo(jsons.dumps(_data(native, stated.dialect, measured), indent=2, default=repr))
+        return
+    typer.echo(explained(native))
+    if measured is not None:
+        typer.echo(f"\n{measured}")
+
+
+def _measured(native: Native, gradients: Path | None, scales: list[float] | None) -> Effect:
+    from unirms.effects import effect, read_gradients
+
+    return effect(native, None if gradients is None else read_gradients(gradients), scales=scales or None)
+
+
+def _data(native: Native, source: str, measured: Effect | None) -> dict[str, Any]:
+    """Return the translation with its formulas and its effect, for JSON."""
+    from unirms.commands.translate import as_data
+    from unirms.explanation import formula
+
+    return as_data(native, source or None) | {
+        "formula": {"wanted": formula(native.wanted), "target": formula(native.meaning)},
+        "effect": None if measured is None else measured.as_dict(),
+    }

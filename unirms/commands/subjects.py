@@ -1,0 +1,79 @@
+"""What a command is about: a file, or a dialect with settings, named by one word of the command line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from unirms import dialects
+from unirms.config import RMSPropConfig
+from unirms.errors import UnknownNameError
+from unirms.literals import assignments
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An RMSProp that the user named.
+
+    Attributes:
+        name: what to call it in a table: the file, or the class.
+        config: what it means.
+        dialect: the dialect in which it was stated, or "" for a file of unirms itself.
+        settings: the native settings as stated; empty for a file of unirms itself.
+    """
+
+    name: str
+    config: RMSPropConfig
+    dialect: str
+    settings: Mapping[str, Any]
+
+
+def is_file(word: str) -> bool:
+    """Return whether a word is the path of something that exists."""
+    return os.path.exists(word)  # noqa: PTH110 - Path.exists raises for a word that is too long for a path
+
+
+def from_settings(dialect: str, pairs: list[str]) -> Subject:
+    """Return what `DIALECT` with `NAME=VALUE` pairs means.
+
+    Raises:
+        UnknownNameError: no such dialect.
+        ConfigError: pairs that are none, or that the dialect does not take.
+    """
+    spoken = dialects.get(dialect)
+    settings = assignments(pairs)
+    return Subject(spoken.target, spoken.read(settings), spoken.name, settings)
+
+
+def from_word(word: str, *, format: str | None = None) -> Subject:
+    """Return what a word means: the path of a file, or `DIALECT:name=value,name=value` (or `DIALECT` alone).
+
+    Raises:
+        UnknownNameError: neither a file nor a dialect.
+        ConfigError: a file that cannot be read, or settings that the dialect does not take.
+    """
+    if is_file(word) or format is not None:
+        return from_file(Path(word), format=format)
+    name, _, rest = word.partition(":")
+    try:
+        dialects.get(name)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{word!r} is neither a file nor a dialect; {error}") from None
+    return from_settings(name, [pair for pair in rest.split(",") if pair.strip()])
+
+
+def from_file(path: Path, *, format: str | None = None) -> Subject:
+    """Return the RMSProp that a file states: a config of unirms, or a recipe of another tool.
+
+    Raises:
+        ConfigError: it cannot be read, or states no RMSProp, or several.
+    """
+    from unirms.files import FORMAT
+    from unirms.recipes import read_one
+
+    recipe = read_one(path, format=format)
+    own = recipe.format == FORMAT
+    return Subject(str(path), recipe.config(), "" if own else recipe.dialect.name, {} if own else recipe.settings)

@@ -1,0 +1,139 @@
+"""Command lines as data: the options of each command in a text. Nothing is run, and no variable is expanded."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from unirms.documents import Document
+from unirms.errors import ConfigError
+from unirms.literals import scalar
+
+_OPTION: Final = re.compile(r"--?[A-Za-z]")
+_QUOTED_OR_COMMENT: Final = re.compile(r"""('[^']*'?|"[^"\\]*(?:\\.[^"\\]*)*"?)|(?<!\S)#.*""")
+_CONSTANTS: Final = {"True": True, "False": False, "None": None}
+_BETWEEN_COMMANDS: Final = frozenset({";", "&", "&&", "|", "||", "(", ")"})
+
+
+@dataclass(frozen=True)
+class Command:
+    """The options of one command.
+
+    Attributes:
+        name: what to call it in a message: its file and line.
+        line: the line where it begins, counted from 1.
+        options: the words after each option, the last one where it is given twice; `--a=b` is `--a b`.
+    """
+
+    name: str
+    line: int
+    options: Mapping[str, tuple[str, ...]]
+
+    def text(self, option: str) -> str | None:
+        """Return the one word after an option, or None where the option is not given.
+
+        Raises:
+            ConfigError: no word, or several.
+        """
+        words = self.options.get(option)
+        if words is not None and len(words) != 1:
+            raise ConfigError([f"{self.name}: {option} takes one value (given {' '.join(words) or 'none'})"])
+        return None if words is None else words[0]
+
+    def number(self, option: str) -> float | None:
+        """Return the number after an option, or None where the option is not given.
+
+        Raises:
+            ConfigError: it is no number.
+        """
+        word = self.text(option)
+        return None if word is None else number(word, f"{self.name}: {option}")
+
+
+def number(value: Any, name: str) -> Any:
+    """Return text as the number that `argparse` makes of it with `type=float`, and any other value as it is.
+
+    Raises:
+        ConfigError: text that is no number; `name` is what to call it.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return float(value)
+    except ValueError:
+        raise ConfigError([f"{name}={value!r} is not a number"]) from None
+
+
+def literal(word: str) -> Any:
+    """Return a word as `ast.literal_eval` reads a flag, None or a number, and any other word as it is.
+
+    `true` stays text there, which PyTorch then takes for True.
+    """
+    if word in _CONSTANTS:
+        return _CONSTANTS[word]
+    value = scalar(word)
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else word
+
+
+def commands(document: Document, option: str) -> tuple[Command, ...]:
+    """Return the commands of a text that have an option with "rmsprop" in its value.
+
+    Raises:
+        ConfigError: quotes that are not closed.
+    """
+    found = (command for line, text in _lines(document) for command in _split(text, line, document.name))
+    return tuple(one for one in found if any("rmsprop" in word.lower() for word in one.options.get(option, ())))
+
+
+def mentions(document: Document, option: str) -> bool:
+    """Return whether a text seems to have a command with this option and an RMSProp as its value."""
+    wanted = rf"(?<!\S){re.escape(option)}(?:=|\s{{1,99}})['\"]?\w{{0,99}}rmsprop"
+    return document.kind == "text" and re.search(wanted, document.data, re.IGNORECASE) is not None
+
+
+def _lines(document: Document) -> Iterator[tuple[int, str]]:
+    """Yield each line that mentions an RMSProp, with its number, its continuation lines joined to it.
+
+    A line that begins with an option continues the one before, as in a list of arguments without a shell.
+    """
+    if document.kind != "text":
+        return
+    start, joined = 1, ""
+    for position, line in enumerate(document.data.splitlines(), 1):
+        text = _QUOTED_OR_COMMENT.sub(lambda found: found[1] or "", line).rstrip()
+        if joined.endswith("\\"):
+            joined = f"{joined[:-1]} {text}"
+        elif _OPTION.match(text.lstrip()) and joined.strip():
+            joined = f"{joined} {text}"
+        else:
+            if "rmsprop" in joined.lower():
+                yield start, joined
+            start, joined = position, text
+    if "rmsprop" in joined.lower():
+        yield start, joined.removesuffix("\\")
+
+
+def _split(text: str, line: int, document: str) -> Iterator[Command]:
+    name = f"{document}, line {line}"
+    lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    try:
+        words = list(lexer)
+    except ValueError as error:
+        raise ConfigError([f"{name}: it is not a command line: {str(error).lower()}"]) from None
+    options: dict[str, tuple[str, ...]] = {}
+    last = ""
+    for word in words:
+        if word in _BETWEEN_COMMANDS:
+            yield Command(name, line, options)
+            options, last = {}, ""
+        elif _OPTION.match(word):
+            last, equals, value = word.partition("=")
+            options[last] = (value,) if equals else ()
+        elif last:
+            options[last] += (word,)
+    yield Command(name, line, options)

@@ -1,0 +1,88 @@
+"""The JSON Schema of a config's file: what editors complete and check while somebody writes one.
+
+It accepts what `RMSPropConfig` accepts from a file: one clip or a list of them, one name pattern or a list.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
+from unirms.config import ParameterGroup, RMSPropConfig
+from unirms.files import FORMAT, SCHEMA_KEY, SCHEMA_VERSION
+
+DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+IDENTIFIER: Final = f"urn:unirms:config:{SCHEMA_VERSION}"
+_KEYWORDS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum"}
+"""pydantic leaves the limits of numbers with a validator of their own under its own names."""
+_LEFT_OUT: Final = ("title", "discriminator")
+"""Titles repeat the names of the fields, and the other is a keyword of OpenAPI."""
+_RATES: Final = ("learning_rate", "learning_rate_factor")
+_IN_GROUPS: Final = {
+    "match": "name patterns of the parameters",
+    "learning_rate_factor": "the learning rate is the config's times this factor",
+}
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON Schema (draft 2020-12) of a config as YAML, JSON or TOML."""
+    stated = _in_keywords(RMSPropConfig.model_json_schema())
+    fields = {name: _field(field) for name, field in stated["properties"].items()}
+    notes = {name: field["description"] for name, field in fields.items()}
+    parts: dict[str, Any] = stated["$defs"]
+    for part in (ClipByValue, ClipByNorm, ClipByGlobalNorm):
+        parts[part.__name__]["required"].insert(0, "by")  # the tag has to be given, although it has a default
+    group = parts[ParameterGroup.__name__]
+    group["properties"] = {
+        name: {**_field(field), "description": {**notes, **_IN_GROUPS}[name]}
+        for name, field in group["properties"].items()
+    }
+    group["not"] = {"properties": {rate: {"type": "number"} for rate in _RATES}, "required": list(_RATES)}
+    return {
+        "$schema": DIALECT,
+        "$id": IDENTIFIER,
+        "title": "A config of unirms",
+        "description": "The complete meaning of an RMSProp.",
+        "type": "object",
+        "properties": {
+            FORMAT: {"const": SCHEMA_VERSION, "description": "version of this schema"},
+            SCHEMA_KEY: {"type": "string", "description": "where an editor finds this schema; it means nothing else"},
+            **fields,
+        },
+        "required": [FORMAT],
+        "additionalProperties": False,
+        "allOf": [
+            _needs("nesterov", "momentum", {"exclusiveMinimum": 0}, required=["momentum"]),
+            _needs("bias_correction", "rho", {"exclusiveMaximum": 1}, required=[]),
+        ],
+        "$defs": parts,
+    }
+
+
+def _in_keywords(node: Any) -> Any:
+    """Return pydantic's schema with JSON Schema's keywords alone."""
+    if isinstance(node, list):
+        return [_in_keywords(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    names = _KEYWORDS if node.get("type") == "number" else {}
+    return {names.get(key, key): _in_keywords(value) for key, value in node.items() if key not in _LEFT_OUT}
+
+
+def _field(field: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of one field; a list may be given as its only item, and an empty one as null."""
+    if field.get("type") != "array":
+        return field
+    notes: dict[str, Any] = {key: field[key] for key in ("description", "default") if key in field}
+    items = field["items"]
+    if "minItems" in field:
+        return {**notes, "anyOf": [items, {"type": "array", "items": items, "minItems": field["minItems"]}]}
+    return {**notes, "anyOf": [items, {"type": "array", "items": items}, {"type": "null"}]}
+
+
+def _needs(flag: str, field: str, limit: dict[str, Any], *, required: list[str]) -> dict[str, Any]:
+    """Return the rule that a flag that is set narrows the range of another field."""
+    return {
+        "if": {"properties": {flag: {"const": True}}, "required": [flag]},
+        "then": {"properties": {field: limit}, "required": required},
+    }

@@ -1,0 +1,205 @@
+"""From one framework's own words to another's, with what is lost on the way. No framework is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from unirms import dialects, semantics
+from unirms.config import RMSPropConfig
+from unirms.dialects.base import Dialect
+from unirms.semantics import Difference, Fidelity
+
+if TYPE_CHECKING:
+    from unirms.diagnosis import Diagnosis
+    from unirms.effects import Effect
+    from unirms.state import Array
+
+
+@dataclass(frozen=True)
+class Native:
+    """A config in the words of one dialect.
+
+    Attributes:
+        dialect: the dialect's name.
+        target: the class or function to call.
+        kwargs: every hyperparameter by its native name, also where it equals the default.
+        wanted: the config that was asked for.
+        meaning: the config that the target computes with these keyword arguments.
+        differences: the axes on which `meaning` parts from `wanted`.
+    """
+
+    dialect: str
+    target: str
+    kwargs: dict[str, Any]
+    wanted: RMSPropConfig
+    meaning: RMSPropConfig
+    differences: tuple[Difference, ...] = field(default=())
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """The verdict: the weakest fidelity of all differences."""
+        return semantics.verdict(self.differences)
+
+    @property
+    def needs_seeding(self) -> bool:
+        """Whether the state has to be filled in before the first step; a `constant-lr` verdict may need it, too."""
+        return any(difference.fidelity is Fidelity.SEEDED for difference in self.differences)
+
+    @property
+    def warnings(self) -> tuple[Diagnosis, ...]:
+        """What the class gets wrong on some devices or inputs: beside the verdict, which speaks of it in general."""
+        from unirms.diagnosis import warnings_of
+
+        return warnings_of(self)
+
+    def code(self) -> str:
+        """Return a runnable snippet in the target's own words, with the lines that fill in the state where needed.
+
+        It takes a variable `model`, as the target's framework has it.
+        """
+        from unirms.snippets import code
+
+        return code(self)
+
+    def explain(self) -> str:
+        """Return in plain sentences what the target computes, what was asked for, and what to do about it."""
+        from unirms.explanation import explain
+
+        return explain(self)
+
+
+@dataclass(frozen=True)
+class Renamed:
+    """One hyperparameter on both sides of a translation.
+
+    A name is "" where a class has none for it; the value is then what it computes all the same.
+    """
+
+    field: str
+    source_name: str
+    source_value: object
+    target_name: str
+    target_value: object
+
+
+@dataclass(frozen=True)
+class Translation:
+    """One framework's settings in the words of another.
+
+    Attributes:
+        source: the dialect of the settings.
+        settings: every native argument of the source that concerns the update, defaults included.
+        native: the same in the words of the target.
+    """
+
+    source: str
+    settings: Mapping[str, Any]
+    native: Native
+
+    @property
+    def config(self) -> RMSPropConfig:
+        """What the settings mean."""
+        return self.native.wanted
+
+    @property
+    def target(self) -> str:
+        """The class or function to call."""
+        return self.native.target
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """Every hyperparameter of the target by its native name."""
+        return self.native.kwargs
+
+    @property
+    def fidelity(self) -> Fidelity:
+        """The verdict: the weakest fidelity of all differences."""
+        return self.native.fidelity
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """The axes on which the target computes something else."""
+        return self.native.differences
+
+    @property
+    def warnings(self) -> tuple[Diagnosis, ...]:
+        """What the target gets wrong on some devices or inputs, beside the verdict."""
+        return self.native.warnings
+
+    def renames(self) -> tuple[Renamed, ...]:
+        """Return each hyperparameter that either side has a name for, in the order of the source's arguments."""
+        return renames(self.native, self.source)
+
+    def code(self) -> str:
+        """Return a runnable snippet in the target's own words; see `Native.code`."""
+        return self.native.code()
+
+    def explain(self) -> str:
+        """Return in plain sentences what changes, why, and what to do about it."""
+        return self.native.explain()
+
+    def effect(self, gradients: Array | None = None, *, scales: Sequence[float] | None = None) -> Effect:
+        """Return how far both meanings part on a stream of gradients; see `unirms.effects.effect`."""
+        from unirms.effects import effect
+
+        return effect(self.native, gradients, scales=scales)
+
+
+def translate(settings: Mapping[str, Any], *, source: str, target: str) -> Translation:
+    """Return the native `settings` of one dialect in the words of another.
+
+    Arguments that are left out take the source's own defaults.
+
+    Raises:
+        UnknownNameError: no such dialect.
+        ConfigError: an argument that the source does not take, or a value outside the config's ranges.
+    """
+    spoken = dialects.get(source)
+    config = spoken.read(settings)
+    return Translation(spoken.name, spoken.write(config), to_native(config, target))
+
+
+def to_native(config: RMSPropConfig, dialect: str) -> Native:
+    """Return `config` in the words of `dialect`; see `RMSPropConfig.to_native`."""
+    chosen = dialects.get(dialect)
+    kwargs = chosen.write(config)
+    meaning = chosen.read(kwargs)
+    if chosen.exempts:  # which parameters are decayed is said by grouping them, whatever the class does by itself
+        meaning = meaning.replace(no_weight_decay=config.no_weight_decay)
+    return Native(chosen.name, chosen.target, kwargs, config, meaning, semantics.differences(config, meaning))
+
+
+def renames(native: Native, source: str | None = None) -> tuple[Renamed, ...]:
+    """Return each hyperparameter of `native` beside its name and value in the dialect `source`, or in the config.
+
+    Raises:
+        UnknownNameError: no such dialect.
+    """
+    left = _named(None if source is None else dialects.get(source), native.wanted)
+    right = _named(dialects.get(native.dialect), native.meaning, native.kwargs)
+    rows = []
+    for config_field in RMSPropConfig.model_fields:
+        if config_field in left or config_field in right:
+            old = left.get(config_field, ("", getattr(native.wanted, config_field)))
+            new = right.get(config_field, ("", getattr(native.meaning, config_field)))
+            rows.append(Renamed(config_field, *old, *new))
+    return tuple(rows)
+
+
+def _named(
+    dialect: Dialect | None, config: RMSPropConfig, kwargs: Mapping[str, Any] | None = None
+) -> dict[str, tuple[str, object]]:
+    """Return the name and value of each config field in a dialect; without one, in the config itself."""
+    if dialect is None:
+        return {
+            config_field: (config_field, getattr(config, config_field)) for config_field in type(config).model_fields
+        }
+    found: dict[str, tuple[str, object]] = {}
+    for name, value in (dialect.write(config) if kwargs is None else kwargs).items():
+        for config_field in dialect.fields_of(name):
+            # Three arguments of Keras carry one field, the clip: the one that is in use stands for them.
+            if found.get(config_field, ("", None))[1] is None:
+                found[config_field] = (name, value)
+    return found
