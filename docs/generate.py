@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from unirms import dialects
+from unirms import dialects, recipes
 from unirms.config import RMSPropConfig
 from unirms.conformance.recordings import Recording, recordings
 from unirms.diagnosis import CODES
@@ -106,6 +106,15 @@ def refusals() -> str:
     return _table(["class", "refuses", "as"], rows)
 
 
+def formats() -> str:
+    """Return a row for each format of recipes: what it is, and whether it is written, too."""
+    rows = []
+    for format in recipes.all_formats().values():
+        able = "no" if format.write is None else ", ".join(f"`{name}`" for name in format.dialects) or "every dialect"
+        rows.append([f"`{format.name}`", format.title.replace("--", "\\--"), able])
+    return _table(["format", "what is read", "written in"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "meaning": meaning,
     "names": names,
@@ -113,6 +122,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "recorded": recorded,
     "codes": codes,
     "refusals": refusals,
+    "formats": formats,
 }
 
 

@@ -16,18 +16,20 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def run(code):
+def run(code, folder):
     environment = dict(os.environ)
     for framework in FRAMEWORKS.values():
         if any(f"import {module}" in code for module in framework.modules):
             environment |= dict(framework.environment)
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=folder)
 
 
 @pytest.fixture(scope="module")
-def runs():
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reader")  # they may write files
     with ThreadPoolExecutor(2) as pool:
-        return list(pool.map(run, BLOCKS))
+        return list(pool.map(run, BLOCKS, [folder] * len(BLOCKS)))
 
 
 def test_there_is_a_quickstart_for_every_framework():
@@ -41,9 +43,9 @@ def test_a_code_block_of_the_readme_runs(runs, index):
     assert runs[index].returncode == 0, f"{BLOCKS[index]}\n{runs[index].stderr[-2000:]}"
 
 
-def test_the_readme_shows_what_its_first_block_prints(runs):
-    assert "approximate" in runs[0].stdout
-    assert "optimizer = paddle.optimizer.RMSProp(\n    learning_rate=0.01,\n    rho=0.99," in runs[0].stdout
+def test_the_readme_shows_what_its_second_block_prints(runs):
+    assert runs[1].stdout.startswith("approximate")
+    assert "optimizer = paddle.optimizer.RMSProp(\n    learning_rate=0.01,\n    rho=0.99," in runs[1].stdout
 
 
 def test_generated_tables_are_up_to_date():
