@@ -111,7 +111,7 @@ def formats() -> str:
     rows = []
     for format in recipes.all_formats().values():
         able = "no" if format.write is None else ", ".join(f"`{name}`" for name in format.dialects) or "every dialect"
-        rows.append([f"`{format.name}`", format.title.replace("--", "\\--"), able])
+        rows.append([f"`{format.name}`", format.title, able])
     return _table(["format", "what is read", "written in"], rows)
 
 

@@ -1,0 +1,44 @@
+"""Learning-rate schedules as data: each kind is a frozen model and one pure function of the completed updates.
+
+`Schedule` is the union of all kinds, told apart by the field `kind`. `schedule.value(t)` is the rate of the update
+before which t updates were completed (0 at the first), in float64, for any t >= 0: closed forms, right far past the
+end. `schedule.values(ts)` is the same for an array. Models go to JSON and YAML and back as any pydantic model does.
+"""
+
+from __future__ import annotations
+
+from unirms.schedules.base import BaseSchedule
+from unirms.schedules.compositions import Noam, Schedule, Sequence, Table, Warmup
+from unirms.schedules.cosines import Cosine, CosineRestarts, OneCycle
+from unirms.schedules.decays import (
+    Constant,
+    Exponential,
+    InverseTime,
+    Linear,
+    MultiStep,
+    NaturalExponential,
+    Piecewise,
+    Polynomial,
+    Step,
+)
+
+__all__ = [
+    "BaseSchedule",
+    "Constant",
+    "Cosine",
+    "CosineRestarts",
+    "Exponential",
+    "InverseTime",
+    "Linear",
+    "MultiStep",
+    "NaturalExponential",
+    "Noam",
+    "OneCycle",
+    "Piecewise",
+    "Polynomial",
+    "Schedule",
+    "Sequence",
+    "Step",
+    "Table",
+    "Warmup",
+]

@@ -1,0 +1,164 @@
+"""What every learning-rate schedule has: the rate at any update, the same shape at another scale, whether it moves.
+
+`t` is the number of completed updates: 0 at the first update. All rates are float64.
+"""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from unirms.errors import ConfigError
+from unirms.scalars import AsTuple, Number, to_number
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+
+LARGEST_COUNT = 2**53  # above it float64 no longer holds every integer
+LARGEST = np.finfo(np.float64).max
+
+
+def to_integer(value: Any) -> int:
+    """Return a Python int from an int, a NumPy integer or a whole float: YAML reads `1.0e+4` as a float.
+
+    Raises:
+        PydanticCustomError: for anything else; booleans and strings are refused as in `unirms.scalars.to_number`.
+    """
+    if isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_)):
+        return int(value)
+    number = to_number(value)
+    if number != int(number):
+        raise PydanticCustomError("not_an_integer", "not a whole number")
+    return int(number)
+
+
+Integer = Annotated[int, BeforeValidator(to_integer)]
+Updates = Annotated[Integer, Field(ge=0, le=LARGEST_COUNT)]
+Count = Annotated[Integer, Field(ge=1, le=LARGEST_COUNT)]
+Length = Annotated[Number, Field(ge=1)]
+Rate = Annotated[Number, Field(ge=0)]
+Factor = Annotated[Number, Field(ge=0)]
+Rates = Annotated[tuple[Rate, ...], AsTuple]
+Boundaries = Annotated[tuple[Updates, ...], AsTuple]
+
+
+class BaseSchedule(BaseModel):
+    """A learning rate as a pure function of `t`, the number of completed updates (0 at the first update).
+
+    A subclass names its rates in `RATES` (numbers, tuples of them, or schedules) and defines `_at`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    RATES: ClassVar[tuple[str, ...]]
+
+    def _at(self, t: Floats) -> Floats:
+        """Return the rates at the updates `t`, a vector of whole numbers >= 0 in float64."""
+        raise NotImplementedError
+
+    def value(self, t: int) -> float:
+        """Return the rate of the update before which `t` updates were completed.
+
+        Raises:
+            ConfigError: `t` is not a whole number >= 0.
+        """
+        # As a vector of one: NumPy's scalars may round a power differently from its arrays.
+        return float(self.values(np.asarray([t]))[0])
+
+    def values(self, ts: Any) -> Floats:
+        """Return the rates at all of `ts`, an array of whole numbers >= 0 of any shape, in float64 of that shape.
+
+        Raises:
+            ConfigError: `ts` has something else than whole numbers >= 0.
+        """
+        given = np.asarray(ts)
+        if given.size and (given.dtype.kind not in "iu" or (given < 0).any()):
+            raise ConfigError([f"t counts completed updates, so it must be a whole number >= 0 (given {ts!r})"])
+        with np.errstate(over="ignore"):  # a decay that reaches infinity divides to 0
+            return self._at(given.astype(np.float64).ravel()).reshape(given.shape)
+
+    @property
+    def initial(self) -> float:
+        """The rate of the first update, `value(0)`."""
+        return self.value(0)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the fields say that every update has the same rate."""
+        rates = set(_numbers(getattr(self, name) for name in self.RATES))
+        return len(rates) <= 1
+
+    def scaled(self, factor: float) -> Self:
+        """Return the same shape with all rates times `factor`.
+
+        Raises:
+            ConfigError: `factor` is not a finite number >= 0.
+        """
+        try:
+            number = to_number(factor)
+        except PydanticCustomError:
+            number = -1.0
+        if number < 0:
+            raise ConfigError([f"factor={factor!r} is not allowed; factor must be a finite number >= 0"])
+        fields = {name: getattr(self, name) for name in type(self).model_fields}
+        return type(self)(**(fields | {name: _times(fields[name], number) for name in self.RATES}))
+
+
+def mix(start: Any, end: Any, left: Floats) -> Floats:
+    """Return the rates between `start` (`left` is 1) and `end` (`left` is 0), exact at both."""
+    return np.asarray(start * left + end * (1.0 - left), dtype=np.float64)
+
+
+def power(base: float, exponent: Floats) -> Floats:
+    """Return base**exponent, at most the largest double: infinity times a rate of 0 would be NaN."""
+    return np.asarray(np.minimum(np.power(base, exponent), LARGEST), dtype=np.float64)
+
+
+def progress(t: Floats, length: float, staircase: bool) -> Floats:
+    """Return t / length, rounded down for a staircase."""
+    done = np.asarray(t / length, dtype=np.float64)
+    return np.floor(done) if staircase else done
+
+
+def check_increasing(name: str, boundaries: Sequence[int]) -> None:
+    """Raise a validation error unless each boundary is greater than the one before."""
+    if any(later <= earlier for earlier, later in pairwise(boundaries)):
+        raise bad_schedule(f"{name}={list(boundaries)} must increase from each one to the next")
+
+
+def check_lengths(parts: str, boundaries: Sequence[int], values: Sequence[Any]) -> None:
+    """Raise a validation error unless there is one value more than boundaries."""
+    if len(values) != len(boundaries) + 1:
+        raise bad_schedule(
+            f"boundaries={list(boundaries)} need {len(boundaries) + 1} {parts}, one more than there are boundaries "
+            f"(given {len(values)})"
+        )
+
+
+def bad_schedule(sentence: str) -> PydanticCustomError:
+    """Return the validation error for fields that do not fit together."""
+    return PydanticCustomError("bad_schedule", "{sentence}", {"sentence": sentence})
+
+
+def _numbers(values: Any) -> Iterator[float]:
+    for value in values:
+        if isinstance(value, tuple):
+            yield from value
+        elif value is not None:
+            yield value
+
+
+def _times(value: Any, factor: float) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, tuple):
+        return tuple(_times(item, factor) for item in value)
+    return value.scaled(factor) if isinstance(value, BaseSchedule) else value * factor

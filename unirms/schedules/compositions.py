@@ -1,0 +1,182 @@
+"""Schedules made of other schedules or of plain numbers, and `Schedule`, the union of all kinds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from unirms.scalars import AsTuple, Flag
+from unirms.schedules.base import (
+    BaseSchedule,
+    Boundaries,
+    Count,
+    Floats,
+    Rate,
+    Rates,
+    Updates,
+    bad_schedule,
+    check_increasing,
+    check_lengths,
+    mix,
+)
+from unirms.schedules.cosines import Cosine, CosineRestarts, OneCycle
+from unirms.schedules.decays import (
+    Constant,
+    Exponential,
+    InverseTime,
+    Linear,
+    MultiStep,
+    NaturalExponential,
+    Piecewise,
+    Polynomial,
+    Step,
+)
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class Noam(BaseSchedule):
+    """``factor * d_model ** -0.5 * min(s ** -0.5, s * warmup_steps ** -1.5)`` with ``s = t + first_step``.
+
+    Source: Vaswani et al. (arXiv:1706.03762), section 5.3, where the first update is step 1.
+    `paddle.optimizer.lr.NoamDecay` calls it step 0, so that its first rate is 0: `first_step=0`.
+    """
+
+    RATES: ClassVar[tuple[str, ...]] = ("factor",)
+
+    kind: Literal["noam"] = "noam"
+    factor: Rate = Field(default=1.0, description="factor of all rates")
+    d_model: Count = Field(description="width of the model")
+    warmup_steps: Count = Field(description="step of the highest rate")
+    first_step: Updates = Field(default=1, description="number of the first update")
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all rates are 0."""
+        return self.factor == 0
+
+    def _at(self, t: Floats) -> Floats:
+        s = t + self.first_step
+        # Step 0 has the rate 0 either way; counting it as 1 keeps its root away from 1 / 0.
+        rise, fall = s * self.warmup_steps**-1.5, 1.0 / np.sqrt(np.maximum(s, 1.0))
+        return np.asarray(self.factor * self.d_model**-0.5 * np.minimum(rise, fall), dtype=np.float64)
+
+
+class Warmup(BaseSchedule):
+    """``start + (end - start) * t / warmup_steps`` for t < warmup_steps, then the schedule `after`.
+
+    The end of the ramp is the first rate of `after` unless it is given. `after` counts from its own start, the update
+    after the warmup; with `overlap` it counts from update 0, so that the warmup hides its first updates.
+
+    Source: Goyal et al. (arXiv:1706.02677), section 2.2; `paddle.optimizer.lr.LinearWarmup`,
+    `keras.optimizers.schedules.CosineDecay` with `warmup_target`, and, before a constant, `mindspore.nn.WarmUpLR`.
+    The training code of EfficientNet (github.com/tensorflow/tpu, `efficientnet/utils.py`) overlaps.
+    """
+
+    RATES: ClassVar[tuple[str, ...]] = ("start_learning_rate", "end_learning_rate", "after")
+
+    kind: Literal["warmup"] = "warmup"
+    warmup_steps: Updates = Field(description="updates of the ramp; 0 means none")
+    start_learning_rate: Rate = Field(default=0.0, description="rate of the first update")
+    end_learning_rate: Rate | None = Field(
+        default=None, description="rate that the ramp ends at; left out, the first rate of `after`"
+    )
+    after: Schedule = Field(description="schedule of the updates from t = warmup_steps on")
+    overlap: Flag = Field(default=False, description="`after` counts from update 0 instead of from its own start")
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether `after` is constant, and the ramp has its rate or no updates."""
+        ends = {self.start_learning_rate, self._end()} if self.warmup_steps else set()
+        return self.after.is_constant and ends <= {self.after.initial}
+
+    def _end(self) -> float:
+        return self.after.initial if self.end_learning_rate is None else self.end_learning_rate
+
+    def _at(self, t: Floats) -> Floats:
+        steps = self.warmup_steps
+        ramp = mix(self.start_learning_rate, self._end(), np.maximum(steps - t, 0.0) / max(steps, 1))
+        after = self.after._at(t if self.overlap else np.maximum(t - steps, 0.0))
+        return np.where(t < steps, ramp, after)
+
+
+class Sequence(BaseSchedule):
+    """One schedule after the other; each counts from its own start, and the next one begins AT t = boundary.
+
+    Source: `torch.optim.lr_scheduler.SequentialLR`.
+    """
+
+    RATES: ClassVar[tuple[str, ...]] = ("schedules",)
+
+    kind: Literal["sequence"] = "sequence"
+    schedules: Annotated[tuple[Schedule, ...], AsTuple] = Field(description="the schedules, in order")
+    boundaries: Boundaries = Field(description="updates `t` that are the first of the next schedule")
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        check_lengths("schedules", self.boundaries, self.schedules)
+        check_increasing("boundaries", self.boundaries)
+        return self
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether all parts are constant with one rate."""
+        return all(part.is_constant for part in self.schedules) and len({part.initial for part in self.schedules}) == 1
+
+    def _at(self, t: Floats) -> Floats:
+        starts = np.asarray((0, *self.boundaries), np.float64)
+        number = np.searchsorted(starts[1:], t, side="right")
+        rates = np.empty_like(t)
+        for i, part in enumerate(self.schedules):
+            rates[number == i] = part._at(t[number == i] - starts[i])
+        return rates
+
+
+class Table(BaseSchedule):
+    """``learning_rates[t]``, and the last one for ever.
+
+    Source: the lists of `mindspore.nn` ("dynamic learning rate"), which raise an error past the end.
+    """
+
+    RATES: ClassVar[tuple[str, ...]] = ("learning_rates",)
+
+    kind: Literal["table"] = "table"
+    learning_rates: Rates = Field(description="rate of each update; the last one holds")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Self:
+        if not self.learning_rates:
+            raise bad_schedule("learning_rates=[] has no rate; give at least one")
+        return self
+
+    def _at(self, t: Floats) -> Floats:
+        # Looked up one by one: one rate of a long table must not cost an array of the whole.
+        rows = np.minimum(t, len(self.learning_rates) - 1).astype(np.int64)
+        return np.array([self.learning_rates[row] for row in rows.tolist()], np.float64)
+
+
+Schedule = Annotated[
+    Constant
+    | Step
+    | MultiStep
+    | Piecewise
+    | Exponential
+    | NaturalExponential
+    | InverseTime
+    | Polynomial
+    | Linear
+    | Cosine
+    | CosineRestarts
+    | OneCycle
+    | Noam
+    | Warmup
+    | Sequence
+    | Table,
+    Field(discriminator="kind"),
+]
+
+Warmup.model_rebuild()
+Sequence.model_rebuild()
