@@ -24,11 +24,12 @@ from unirms.errors import UnsupportedError
 from unirms.names import matches
 from unirms.protocol import Adapter, NamedParameter
 from unirms.reference import Hyperparameters, bias_correction
+from unirms.schedules import BaseSchedule
 from unirms.semantics import Difference, Fidelity
 from unirms.state import OptimizerState
 from unirms.translation import Native
 
-from . import common
+from . import common, keras_schedules
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 # Slot of unirms -> attribute in which the stock class keeps its variables.
@@ -49,7 +50,7 @@ class UniRMSProp(keras.optimizers.RMSprop):
     with, as with the stock class.
 
     Args:
-        config: the meaning, as a config or as its plain data.
+        config: the meaning, as a config or as its plain data. A schedule in it becomes a `UniRMSSchedule`.
         learning_rate: a schedule, a callable or a number in place of the config's learning rate.
         names: the parameters' names in the order of `build`, for `no_weight_decay`; None takes the variables' paths.
         name: the optimizer's name.
@@ -76,7 +77,7 @@ class UniRMSProp(keras.optimizers.RMSprop):
         if config.clip or config.groups:
             raise UnsupportedError("UniRMSProp has no clipping and no groups; clip the gradients yourself")
         _check_around(around)
-        rate = config.learning_rate if learning_rate is None else learning_rate
+        rate = _own_rate(config) if learning_rate is None else learning_rate
         super().__init__(
             learning_rate=rate,
             rho=config.rho,
@@ -221,7 +222,10 @@ class UniRMSProp(keras.optimizers.RMSprop):
             **{key: base[key] for key in ("name", *AROUND)},
             "learning_rate": _number(self.exact_rate(self.learning_rate)) if number else base["learning_rate"],
             "names": self.parameter_names if needed else None,
-            "config": self.live_config().model_dump(mode="json"),
+            # Its learning rate stands above; a schedule need not be there twice.
+            "config": self.live_config()
+            .replace(learning_rate=self.config.initial_learning_rate)
+            .model_dump(mode="json"),
         }
 
 
@@ -348,14 +352,17 @@ class KerasAdapter:
         self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter], options: Mapping[str, Any]
     ) -> Any:
         """Return `keras.optimizers.RMSprop`, built, its mean square filled in where it does not start at 0."""
-        optimizer = keras.optimizers.RMSprop(**native.kwargs, **options)
+        kwargs = dict(native.kwargs)
+        if isinstance(config.learning_rate, BaseSchedule) and not config.has_constant_rate:
+            kwargs["learning_rate"] = keras_schedules.write(config.learning_rate, [param.dtype for param in params])
+        optimizer = keras.optimizers.RMSprop(**kwargs, **options)
         exempt = [param.value for param in params if matches(param.name, config.no_weight_decay)]
         if exempt and config.weight_decay > 0:
             optimizer.exclude_from_weight_decay(var_list=exempt)
         variables = [param.value for param in params]
         optimizer.build(variables)
         setattr(optimizer, _NAMES, _Untracked([param.name for param in params]))
-        setattr(optimizer, _LEARNING_RATE, config.learning_rate)
+        setattr(optimizer, _LEARNING_RATE, config.initial_learning_rate)
         if config.initial_mean_square != native.meaning.initial_mean_square:
             for velocity in optimizer._velocities:
                 velocity.assign(ops.full(velocity.shape, config.initial_mean_square, velocity.dtype))
@@ -370,26 +377,31 @@ class KerasAdapter:
         optimizer.build(variables)
         return optimizer
 
+    def lr_scheduler(self, optimizer: Any) -> None:
+        """Return None: Keras asks the schedule itself, at every update."""
+
     def owns(self, optimizer: Any) -> bool:
         """Return whether it is `keras.optimizers.RMSprop` or `UniRMSProp`; other subclasses may compute anything."""
         return type(optimizer) in {keras.optimizers.RMSprop, UniRMSProp}
 
     def config_of(self, optimizer: Any) -> RMSPropConfig:
-        """Return the config with the present hyperparameters; of a schedule, the learning rate of the next step.
+        """Return the config with the present hyperparameters, and with the schedule where it has one.
 
         Raises:
             ConfigError: it averages the weights or accumulates gradients, which no config can say.
-            UnsupportedError: it exempts variables from decay, and is not built, so that nothing is known of them.
+            UnsupportedError: its schedule is not exactly one of unirms; or it exempts variables from decay, and is not
+                built, so that nothing is known of them.
         """
         dialect = dialects.get(self.framework)
         if isinstance(optimizer, UniRMSProp):
             dialect.read({name: getattr(optimizer, name) for name in AROUND})
             config = optimizer.live_config().replace(
-                learning_rate=_number(optimizer.exact_rate(optimizer.learning_rate))
+                learning_rate=_schedule_of(optimizer) or _number(optimizer.exact_rate(optimizer.learning_rate))
             )
         else:
             native = {argument.name: getattr(optimizer, argument.name) for argument in dialect.arguments}
             config = common.with_seed(optimizer, dialect.read(native | _computed(optimizer)))
+            config = config.replace(learning_rate=_schedule_of(optimizer) or config.learning_rate)
         return _with_exemptions(optimizer, config) if config.weight_decay > 0 else config
 
     def state_of(self, optimizer: Any) -> OptimizerState:
@@ -429,12 +441,13 @@ def _rounded(config: RMSPropConfig, params: Sequence[NamedParameter]) -> list[Di
     if held == "float32":
         return common.rounded_to_float32(dialects.get("keras").rounds, config, params)
     found = common.rounded_to_float32(["weight_decay"], config, params)
-    actual = _number(ops.convert_to_tensor(config.learning_rate, held))
-    if actual != config.learning_rate and _tells_from(held, [param.dtype for param in params]):
+    wanted = config.initial_learning_rate
+    actual = _number(ops.convert_to_tensor(wanted, held))
+    if actual != wanted and _tells_from(held, [param.dtype for param in params]):
         found.append(
             Difference(
                 "learning_rate",
-                config.learning_rate,
+                wanted,
                 actual,
                 Fidelity.APPROXIMATE,
                 f"the class holds it in Keras's float type, which is {held}",
@@ -465,6 +478,20 @@ def _computed(optimizer: Any) -> dict[str, Any]:
         unchanged = _number(ops.convert_to_tensor(given, held.dtype)) == learning_rate
         learning_rate = given if unchanged else learning_rate
     return {"learning_rate": learning_rate, "weight_decay": weight_decay}
+
+
+def _own_rate(config: RMSPropConfig) -> Any:
+    """Return the learning rate of a config in Keras's words: a number, or a schedule in double."""
+    rate = config.learning_rate
+    if config.has_constant_rate or not isinstance(rate, BaseSchedule):
+        return config.initial_learning_rate
+    return keras_schedules.UniRMSSchedule(rate)
+
+
+def _schedule_of(optimizer: Any) -> BaseSchedule | None:
+    """Return the schedule of an optimizer, or None where its learning rate is a number."""
+    held = optimizer._learning_rate
+    return keras_schedules.read(held) if callable(held) and not isinstance(held, keras.Variable) else None
 
 
 def _with_exemptions(optimizer: Any, config: RMSPropConfig) -> RMSPropConfig:

@@ -27,11 +27,12 @@ from unirms.errors import UnsupportedError
 from unirms.names import matches
 from unirms.protocol import Adapter, NamedParameter
 from unirms.reference import Hyperparameters
+from unirms.schedules import BaseSchedule, Table
 from unirms.semantics import Difference, Fidelity
 from unirms.state import OptimizerState
 from unirms.translation import Native
 
-from . import common
+from . import common, mindspore_schedules
 
 # With NumPy 2, MindSpore's first eager operation on a Python scalar in a process raises SystemError (it was built for
 # NumPy 1, which also prints a page to stderr), and every later one works: so the first one is made here.
@@ -62,9 +63,10 @@ class UniRMSProp(nn.RMSProp):
 
     Args:
         params: Parameters, or (name, Parameter) pairs where the config's patterns mean other names than MindSpore's.
-        config: the meaning. Its learning rate becomes the Parameter `learning_rate`, which is read at every step:
-            change it with ``ops.assign(optimizer.learning_rate, …)``. On CPU it is float64, so that rates and their
-            products are rounded once, to the dtype of the weights; elsewhere it is float32, like the stock class's.
+        config: the meaning. A number as its learning rate becomes the Parameter `learning_rate`, which is read at
+            every step: change it with ``ops.assign(optimizer.learning_rate, …)``. On CPU it is float64, so that rates
+            and their products are rounded once, to the dtype of the weights; elsewhere it is float32, like the stock
+            class's. A schedule becomes the cell `UniRMSSchedule`, which follows `global_step`.
         learning_rate: MindSpore's dynamic learning rate in place of the config's: a list of numbers, the i-th for
             update i (held in float32, as MindSpore does), or a `LearningRateSchedule`.
 
@@ -80,11 +82,11 @@ class UniRMSProp(nn.RMSProp):
         each = [config.for_parameter(param.name) for param in named]
         # The stock constructor refuses epsilon = 0; any positive number will do, because its kernel is never called.
         native = DIALECT.write(config)
-        native["learning_rate"] = config.learning_rate if learning_rate is None else learning_rate
+        wide = self._wide = _wide()
+        native["learning_rate"] = _own_rate(config, wide) if learning_rate is None else learning_rate
         super().__init__([param.value for param in named], **accepted(nn.RMSProp, native))
-        wide = self._wide = mindspore.float64 if self.target == "CPU" else mindspore.float32
-        if learning_rate is None:
-            self.learning_rate = Parameter(Tensor(config.learning_rate, wide), name="learning_rate")
+        if learning_rate is None and not self.dynamic_lr:
+            self.learning_rate = Parameter(Tensor(config.initial_learning_rate, wide), name="learning_rate")
         self.ms = self.parameters.clone(prefix="mean_square", init=config.initial_mean_square)
         self.config, self.epsilon = config, config.epsilon
         setattr(self, _NAMES, tuple(param.name for param in named))
@@ -165,6 +167,19 @@ class UniRMSProp(nn.RMSProp):
         assign(param, select(usable, moved_weight, weight) if self.skips else moved_weight)
 
 
+def _wide() -> Any:
+    """Return the dtype for rates and their products: float64 where the device has it."""
+    return mindspore.float64 if mindspore.get_context("device_target") == "CPU" else mindspore.float32
+
+
+def _own_rate(config: RMSPropConfig, dtype: Any) -> Any:
+    """Return the learning rate of a config in MindSpore's words: a number, or a cell whose rates are of `dtype`."""
+    rate = config.learning_rate
+    if config.has_constant_rate or not isinstance(rate, BaseSchedule):
+        return config.initial_learning_rate
+    return mindspore_schedules.UniRMSSchedule(rate, dtype)
+
+
 def _scalars(config: RMSPropConfig, dtype: str) -> tuple[Tensor, ...]:
     """Return rho, 1 - rho, epsilon, momentum, weight decay, loss scale and 0, rounded from double to `dtype` once."""
     scalars = Hyperparameters.of(config)
@@ -240,7 +255,8 @@ class MindSporeAdapter:
         self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter], options: Mapping[str, Any]
     ) -> nn.RMSProp:
         """Return `mindspore.nn.RMSProp`, its mean square filled in where it does not start at 1."""
-        optimizer = nn.RMSProp(_groups(config, params), **accepted(nn.RMSProp, native.kwargs))
+        kwargs = {**native.kwargs, "learning_rate": _own_rate(config, mindspore.float32)}
+        optimizer = nn.RMSProp(_groups(config, params), **accepted(nn.RMSProp, kwargs))
         setattr(optimizer, _NAMES, tuple(param.name for param in params))
         if config.initial_mean_square != native.meaning.initial_mean_square:
             for squares, param in zip(optimizer.ms, params, strict=True):
@@ -253,22 +269,32 @@ class MindSporeAdapter:
         """Return `UniRMSProp`."""
         return UniRMSProp([(param.name, param.value) for param in params], config)
 
+    def lr_scheduler(self, optimizer: Any) -> None:
+        """Return None: MindSpore asks the schedule itself, at every update."""
+
     def owns(self, optimizer: Any) -> bool:
         """Return whether it is one of MindSpore's two RMSProps or `UniRMSProp`; other subclasses compute anything."""
         return type(optimizer) in {nn.RMSProp, experimental.RMSprop, UniRMSProp}
 
     def config_of(self, optimizer: Any) -> RMSPropConfig:
-        """Return the config with the learning rate of the next update and the present values of the attributes.
+        """Return the config with the present learning rate, or its schedule, and the present values of the attributes.
 
         Only the learning rate is live in MindSpore: what one sets on the attributes of an optimizer after its first
-        step is shown here, but a compiled update does not see it.
+        step is shown here, but a compiled update does not see it. A list of rates is read as a `Table`, whose last rate
+        holds where MindSpore raises an error.
+
+        Raises:
+            UnsupportedError: its schedule is not exactly one of unirms, or its groups differ.
         """
         if isinstance(optimizer, experimental.RMSprop):
             return common.one_config([_config_of_group(group) for group in optimizer.param_groups])
-        rates = {param.name: _rate(optimizer, param) for param in optimizer.parameters}
+        sources = [optimizer.get_lr_parameter(param) for param in optimizer.parameters]
+        rates = {
+            id(source): _rate(source, optimizer.init_learning_rate) for source in {id(s): s for s in sources}.values()
+        }
         if isinstance(optimizer, UniRMSProp):
-            return optimizer.config.replace(learning_rate=next(iter(rates.values())))
-        return common.with_seed(optimizer, _stock_config(optimizer, list(rates.values())))
+            return optimizer.config.replace(learning_rate=rates[id(sources[0])])
+        return common.with_seed(optimizer, _stock_config(optimizer, [rates[id(source)] for source in sources]))
 
     def state_of(self, optimizer: Any) -> OptimizerState:
         """Return the accumulators; those of `experimental.RMSprop` come with step 0, as it does not count."""
@@ -393,12 +419,14 @@ def _slots(
     }
 
 
-def _rate(optimizer: Any, param: Parameter) -> float:
-    """Return the learning rate of the next update of one parameter."""
-    source = optimizer.get_lr_parameter(param)
-    done = int(optimizer.global_step.asnumpy()[0])
-    values = (source if isinstance(source, Parameter) else source(optimizer.global_step)).asnumpy().reshape(-1)
-    return _as_given(values[min(done, values.size - 1)], optimizer.init_learning_rate)
+def _rate(source: Any, given: Any) -> float | BaseSchedule:
+    """Return the learning rate behind a Parameter or a cell; `given` is what the constructor got."""
+    if not isinstance(source, Parameter):
+        return mindspore_schedules.read(source)
+    values = source.asnumpy()
+    if values.ndim:
+        return Table(learning_rates=tuple(_as_given(value) for value in values))
+    return _as_given(values[()], given)
 
 
 def _as_given(value: Any, given: Any = None) -> float:
@@ -408,7 +436,7 @@ def _as_given(value: Any, given: Any = None) -> float:
     return float(str(value))
 
 
-def _stock_config(optimizer: nn.RMSProp, rates: Sequence[float]) -> RMSPropConfig:
+def _stock_config(optimizer: nn.RMSProp, rates: Sequence[float | BaseSchedule]) -> RMSPropConfig:
     live = {
         argument.name: getattr(optimizer, name)
         for argument in DIALECT.arguments
@@ -420,8 +448,8 @@ def _stock_config(optimizer: nn.RMSProp, rates: Sequence[float]) -> RMSPropConfi
     config = common.one_config(
         [
             (
-                RMSPropConfig.from_native("mindspore", **live, learning_rate=rate, weight_decay=decay).replace(
-                    no_weight_decay=()
+                RMSPropConfig.from_native("mindspore", **live, weight_decay=decay).replace(
+                    learning_rate=rate, no_weight_decay=()
                 ),
                 [name],
             )

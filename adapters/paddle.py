@@ -22,11 +22,12 @@ from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
 from unirms.protocol import Adapter, NamedParameter
 from unirms.reference import Hyperparameters, bias_correction
+from unirms.schedules import BaseSchedule
 from unirms.semantics import Difference, Fidelity
 from unirms.state import OptimizerState
 from unirms.translation import Native
 
-from . import common
+from . import common, paddle_schedules
 
 # What Paddle's own optimizers call; in place, in dynamic mode.
 _C_ops: Any = paddle._C_ops
@@ -54,7 +55,8 @@ class UniRMSProp(paddle.optimizer.RMSProp):
         config: the meaning; rho, epsilon, momentum and centered become the stock class's attributes of that name.
         parameters: the parameters; None stands for all of the program, in a static graph only.
         names: the names that the config's patterns match, by Paddle's name of the parameter, where they differ.
-        scheduler: a `paddle.optimizer.lr.LRScheduler` in the place of the config's learning rate.
+        scheduler: a `paddle.optimizer.lr.LRScheduler` in the place of the config's learning rate; without it, a
+            schedule of the config gets one.
         name: prefix of the accumulators' names, as in the stock class.
 
     Raises:
@@ -76,7 +78,7 @@ class UniRMSProp(paddle.optimizer.RMSProp):
         if config.clip:
             raise UnsupportedError(f"paddle: {common.refuse_clip(config)[0]}")
         super().__init__(
-            scheduler or float(config.learning_rate),
+            scheduler or paddle_schedules.learning_rate_for(config),
             **{field: getattr(config, field) for field in LIVE},
             parameters=parameters,
             name=name,
@@ -390,8 +392,7 @@ class PaddleAdapter:
         if kwargs.get("grad_clip") is not None:
             call = kwargs["grad_clip"]
             kwargs["grad_clip"] = getattr(paddle.nn, call.class_name)(*call.args, **call.kwargs)
-        if options.get("scheduler") is not None:
-            kwargs["learning_rate"] = options["scheduler"]
+        kwargs["learning_rate"] = options.get("scheduler") or paddle_schedules.learning_rate_for(config)
         values = [param.value for param in params]
         optimizer = paddle.optimizer.RMSProp(**kwargs, parameters=values, name=options.get("name"))
         optimizer._names = _renamed(params)
@@ -404,6 +405,11 @@ class PaddleAdapter:
         """Return `UniRMSProp`."""
         return UniRMSProp(config, [param.value for param in params], names=_renamed(params), **options)
 
+    def lr_scheduler(self, optimizer: Any) -> Any:
+        """Return the `paddle.optimizer.lr.LRScheduler` of the optimizer, or None where its rate is a number."""
+        rate = optimizer._learning_rate
+        return rate if isinstance(rate, paddle.optimizer.lr.LRScheduler) else None
+
     def owns(self, optimizer: Any) -> bool:
         """Return whether it is `paddle.optimizer.RMSProp` or `UniRMSProp`; other subclasses may compute anything."""
         return type(optimizer) in {paddle.optimizer.RMSProp, UniRMSProp}
@@ -411,11 +417,14 @@ class PaddleAdapter:
     def config_of(self, optimizer: Any) -> RMSPropConfig:
         """Return the config with the present hyperparameters.
 
-        The learning rate is `get_lr()`: that of the scheduler, of `set_lr`, or the one it was made with.
+        The learning rate is the schedule of the scheduler, or the number of `set_lr` or of the constructor.
+
+        Raises:
+            UnsupportedError: a scheduler, or options of parameter groups, that a config cannot say.
         """
         if isinstance(optimizer, UniRMSProp):
             live = {field: getattr(optimizer, attribute) for field, attribute in LIVE.items()}
-            return optimizer.config.replace(learning_rate=float(optimizer.get_lr()), **live)
+            return optimizer.config.replace(learning_rate=_rate(optimizer), **live)
         groups = _groups(optimizer)
         config = common.one_config(
             [_config_of(optimizer, group, param) for group in groups for param in group["params"]]
@@ -540,14 +549,25 @@ def _groups(optimizer: Any) -> list[Mapping[str, Any]]:
 def _config_of(optimizer: Any, group: Mapping[str, Any], param: Any) -> tuple[RMSPropConfig, list[str]]:
     """Return what a stock optimizer computes for one parameter, and the parameter's name."""
     regularizer = getattr(param, "regularizer", None)
+    rate, scale = _rate(optimizer), _scale(param)
     native = {
-        "learning_rate": float(optimizer.get_lr()) * _scale(param),
+        "learning_rate": float(optimizer.get_lr()) * scale,
         "weight_decay": regularizer if regularizer is not None else optimizer.regularization,
         "grad_clip": group.get("grad_clip", optimizer._grad_clip),
         **{field: group.get(field, getattr(optimizer, attribute)) for field, attribute in LIVE.items()},
     }
     name = getattr(optimizer, "_names", {}).get(param.name, param.name)
-    return RMSPropConfig.from_native("paddle", **native), [name]
+    config = RMSPropConfig.from_native("paddle", **native)
+    if isinstance(rate, BaseSchedule):
+        config = config.replace(learning_rate=rate if scale == 1 else rate.scaled(scale))
+    return config, [name]
+
+
+def _rate(optimizer: Any) -> float | BaseSchedule:
+    rate = optimizer._learning_rate
+    if isinstance(rate, paddle.optimizer.lr.LRScheduler):
+        return paddle_schedules.schedule_of(rate)
+    return float(rate)
 
 
 def _scale(param: Any) -> float:

@@ -21,7 +21,7 @@ from unirms.semantics import Difference
 from unirms.state import OptimizerState
 from unirms.translation import Native
 
-from . import common
+from . import common, torch_schedules
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 # Slot of unirms -> key of torch's state dictionary.
@@ -34,7 +34,8 @@ class UniRMSProp(torch.optim.RMSprop):
     """RMSprop with every axis of an `RMSPropConfig`, in the place of `torch.optim.RMSprop`.
 
     `param_groups` and `state_dict` have the stock class's keys, so its schedulers, hooks and checkpoints work; the
-    learning rate and the other hyperparameters are read from the groups at every step.
+    learning rate and the other hyperparameters are read from the groups at every step. If the config's learning rate is
+    a schedule, `unirms.lr_scheduler(optimizer)` returns the scheduler to step after each update.
 
     Args:
         params: parameters, (name, parameter) pairs, or groups, as for any PyTorch optimizer.
@@ -47,11 +48,13 @@ class UniRMSProp(torch.optim.RMSprop):
     def __init__(self, params: Any, config: RMSPropConfig, *, foreach: bool | None = None) -> None:
         self.config = config
         native = {name: getattr(config, field) for name, field in LIVE.items()}
-        super().__init__(params, **native, foreach=foreach)
+        super().__init__(params, **{**native, "lr": config.initial_learning_rate}, foreach=foreach)
+        torch_schedules.follow(self, config)
 
     def __getstate__(self) -> dict[str, Any]:
         # The base class keeps three attributes only; without the config a copy could not step.
-        return {**super().__getstate__(), "config": self.config}
+        scheduler = torch_schedules.scheduler_of(self)
+        return {**super().__getstate__(), "config": self.config, torch_schedules.ATTRIBUTE: scheduler}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -236,27 +239,39 @@ class TorchAdapter:
                 for param in group["params"]:
                     optimizer.state[param] = fresh_state(param, group, config.initial_mean_square)
             common.remember_seed(optimizer, config)
+        torch_schedules.follow(optimizer, config)
         return optimizer
 
     def exact(self, config: RMSPropConfig, params: Sequence[NamedParameter], options: Mapping[str, Any]) -> UniRMSProp:
         """Return `UniRMSProp`."""
         return UniRMSProp(_groups(config, params), config, **options)
 
+    def lr_scheduler(self, optimizer: Any) -> torch_schedules.ScheduleLR | None:
+        """Return the scheduler that came with a schedule; one of PyTorch's cannot be found from its optimizer."""
+        return torch_schedules.scheduler_of(optimizer)
+
     def owns(self, optimizer: Any) -> bool:
         """Return whether it is `torch.optim.RMSprop` or `UniRMSProp`; other subclasses may compute anything."""
         return type(optimizer) in {torch.optim.RMSprop, UniRMSProp}
 
     def config_of(self, optimizer: Any) -> RMSPropConfig:
-        """Return the config with the hyperparameters that the groups hold now."""
+        """Return the config with the hyperparameters that the groups hold now.
+
+        The learning rate is the schedule while the groups hold its present rate; a rate that was set by hand, or by
+        another scheduler, is a number.
+        """
         return common.one_config([self._config_of_group(optimizer, group) for group in optimizer.param_groups])
 
     def _config_of_group(self, optimizer: Any, group: Mapping[str, Any]) -> tuple[RMSPropConfig, list[str]]:
         live = {name: _plain(group[name]) for name in LIVE}
         names = [str(name) for name in group.get("param_names", [])]
-        if not isinstance(optimizer, UniRMSProp):
-            return common.with_seed(optimizer, RMSPropConfig.from_native("torch", **live)), names
-        changed = {field: live[name] for name, field in LIVE.items()}
-        return optimizer.config.replace(**changed, no_weight_decay=()), names
+        if isinstance(optimizer, UniRMSProp):
+            changed = {field: live[name] for name, field in LIVE.items()}
+            config = optimizer.config.replace(**changed, no_weight_decay=())
+        else:
+            config = common.with_seed(optimizer, RMSPropConfig.from_native("torch", **live))
+        schedule = torch_schedules.schedule_of(optimizer, group)
+        return (config if schedule is None else config.replace(learning_rate=schedule)), names
 
     def state_of(self, optimizer: Any) -> OptimizerState:
         """Return the accumulators; parameters that have not stepped yet are left out."""

@@ -64,8 +64,10 @@ class Case(BaseModel):
         made = GRADIENTS[self.gradients]
         return {f"p{i}": held_by(made(rng, size, step) * scale, self.dtype) for i, size in enumerate(self.sizes)}
 
-    def rate_at(self, step: int) -> float:
-        """Return the learning rate of update number `step`, counted from 0."""
+    def rate_at(self, step: int) -> float | None:
+        """Return the learning rate to set for update number `step`, counted from 0; None leaves it to the config."""
+        if self.rates == SCHEDULED:
+            return None
         return float(RATES[self.rates](float(self.config["learning_rate"]), step))
 
 
@@ -124,6 +126,48 @@ RATES: Final[Mapping[str, Any]] = {
     "paused": lambda rate, step: 0.0 if 20 <= step < 25 else rate,  # also a warmup from 0 seen from its end
 }
 
+SCHEDULED: Final = "scheduled"
+"""In the place of RATES: the config's learning rate is a schedule, and nobody sets a rate."""
+# One of each kind, with its changes and its end within the steps of a case. No rate is 0 after a larger one: an element
+# that rests shows nothing.
+SCHEDULES: Final[tuple[Mapping[str, Any], ...]] = (
+    {"kind": "constant", "learning_rate": 0.003},
+    {"kind": "step", "initial_learning_rate": 0.004, "step_size": 7, "gamma": 0.7},
+    {"kind": "multi_step", "initial_learning_rate": 0.004, "milestones": [3, 20, 21], "gamma": 0.5},
+    {"kind": "piecewise", "boundaries": [10, 30], "learning_rates": [0.001, 0.004, 0.002]},
+    {"kind": "exponential", "initial_learning_rate": 0.004, "decay_rate": 0.97, "decay_steps": 2.4, "staircase": True},
+    {"kind": "natural_exponential", "initial_learning_rate": 0.004, "decay_rate": 0.05},
+    {"kind": "inverse_time", "initial_learning_rate": 0.004, "decay_rate": 0.3, "decay_steps": 4},
+    {
+        "kind": "polynomial",
+        "initial_learning_rate": 0.004,
+        "end_learning_rate": 0.001,
+        "decay_steps": 20,
+        "power": 2,
+        "cycle": True,
+    },
+    {"kind": "linear", "initial_learning_rate": 0.004, "end_learning_rate": 0.001, "decay_steps": 40},
+    {"kind": "cosine", "initial_learning_rate": 0.004, "end_learning_rate": 0.001, "decay_steps": 30},
+    {"kind": "cosine_restarts", "initial_learning_rate": 0.004, "first_period": 5, "period_factor": 2},
+    {"kind": "one_cycle", "max_learning_rate": 0.004, "total_steps": 45},
+    {"kind": "noam", "factor": 0.1, "d_model": 64, "warmup_steps": 12},
+    {
+        "kind": "warmup",
+        "warmup_steps": 5,
+        "overlap": True,
+        "after": {"kind": "exponential", "initial_learning_rate": 0.004, "decay_rate": 0.97, "decay_steps": 2.4},
+    },
+    {
+        "kind": "sequence",
+        "boundaries": [20],
+        "schedules": [
+            {"kind": "linear", "initial_learning_rate": 0.001, "end_learning_rate": 0.004, "decay_steps": 20},
+            {"kind": "cosine", "initial_learning_rate": 0.004, "decay_steps": 40},
+        ],
+    },
+    {"kind": "table", "learning_rates": [0.001, 0.004, 0.003, 0.002]},
+)
+
 AXES: Final[Mapping[str, Sequence[Any]]] = {
     "epsilon": (1e-2, 1e-7, 1e-8),
     "epsilon_placement": ("inside_sqrt", "outside_sqrt"),
@@ -168,6 +212,9 @@ def cases(modes: Mapping[str, Sequence[str]]) -> list[Case]:
                 found.append(_case(f"{mode}/{dtype}/pair-{i:02}", row, mode, dtype, i, large=large))
             found += [*_edges(mode, dtype)] if whole else []
             found += [*_tiny(mode, dtype)] if dtype not in LOW else []
+            # Every kind once in the usual mode; elsewhere every fourth, in turn.
+            every = 1 if (mode, dtype) == (usual, "float32") else 4
+            found += [*_scheduled(mode, dtype, every)] if dtype not in LOW else []
     for i, row in enumerate(_random(max(0, AT_LEAST - len(found)))):
         found.append(_case(f"{usual}/float32/random-{i:03}", row, usual, "float32", 1000 + i))
     return found
@@ -257,6 +304,23 @@ def _edges(mode: str, dtype: str) -> Iterator[Case]:
                 rates="constant",
                 seed=500,
             )
+
+
+def _scheduled(mode: str, dtype: str, every: int) -> Iterator[Case]:
+    """Yield schedules as the config's learning rate, the rate inside and outside the buffer in turn."""
+    for i, schedule in list(enumerate(SCHEDULES))[len(mode) % every :: every]:
+        fields = {"learning_rate": schedule, "epsilon": 1e-2, "momentum": 0.9, "weight_decay": 0.3}
+        config = RMSPropConfig.model_validate({**fields, "lr_in_momentum": bool(i % 2), "centered": i % 3 == 0})
+        yield Case(
+            id=f"{mode}/{dtype}/schedule-{schedule['kind']}",
+            config=config.model_dump(mode="json"),
+            mode=mode,
+            dtype=dtype,
+            sizes=(1, 9, 17),
+            gradients="1",
+            rates=SCHEDULED,
+            seed=502 + i,
+        )
 
 
 def _tiny(mode: str, dtype: str) -> Iterator[Case]:

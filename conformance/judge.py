@@ -85,7 +85,7 @@ class _Reference:
         self.params: dict[str, Array] = {name: value.astype(dtype) for name, value in initial.items()}
         self.state: OptimizerState = reference.init(config, self.params)
 
-    def step(self, grads: Mapping[str, Array], rate: float) -> None:
-        config = self.config.replace(learning_rate=rate)
+    def step(self, grads: Mapping[str, Array], rate: float | None) -> None:
+        config = self.config if rate is None else self.config.replace(learning_rate=rate)
         cast = {name: grad.astype(self.dtype) for name, grad in grads.items()}
         self.params, self.state = reference.step(config, self.params, cast, self.state)

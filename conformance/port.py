@@ -54,6 +54,6 @@ def _movement(config: RMSPropConfig, framework: str, driver: Driver, *, policy: 
     )
     for step in range(STEPS):
         grad = held_by(GRADIENTS["1"](rng, SIZE, step) * GRADIENT_SCALE, "float32")
-        rate = config.learning_rate if step < HALVED_AT else config.learning_rate / 2
+        rate = config.initial_learning_rate / (1 if step < HALVED_AT else 2)
         run.step({"w": grad}, rate)
     return run.weights()["w"].astype(np.float64) - initial["w"].astype(np.float64)

@@ -74,7 +74,7 @@ class Recording:
         """Yield the reference's parameters and state after each recorded step."""
         config, params = self.config, _arrays(self.record["params"])
         state = reference.init(config, params)
-        rates = self.record["learning_rates"] or [config.learning_rate] * len(self.record["grads"])
+        rates = self.record["learning_rates"] or [config.initial_learning_rate] * len(self.record["grads"])
         for grads, rate in zip(self.record["grads"], rates, strict=True):
             rounded = float(np.float32(rate)) if "learning_rate" in dialects.get(self.dialect).rounds else rate
             params, state = reference.step(config.replace(learning_rate=rounded), params, _arrays(grads), state)

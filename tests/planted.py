@@ -25,6 +25,8 @@ class Defect:
     weights: Callable[[Arrays, int], Arrays] = lambda weights, step: weights
     state: Callable[[OptimizerState], OptimizerState] = lambda state: state
     visible: Callable[[RMSPropConfig, Any], bool] = lambda config, case: True
+    late: int = 0
+    """By how many updates the schedule lags behind."""
 
 
 NONE = Defect("none")
@@ -55,6 +57,10 @@ def _moves(config: RMSPropConfig, case: Any) -> bool:
     return config.initial_mean_square == 0 or case.gradients == "1"
 
 
+def _rate_changes(config: RMSPropConfig, case: Any) -> bool:
+    return case.rates != "constant" and (case.rates != "scheduled" or not config.has_constant_rate)
+
+
 def _without_momentum(state: OptimizerState) -> OptimizerState:
     return OptimizerState(state.step, state.mean_square, state.mean_gradient, {})
 
@@ -74,7 +80,7 @@ DEFECTS = [
     Defect(
         "learning rate on the other side of the buffer",
         config=lambda c: c.replace(lr_in_momentum=not c.lr_in_momentum),
-        visible=lambda c, case: c.momentum > 0 and case.rates != "constant" and _moves(c, case),
+        visible=lambda c, case: c.momentum > 0 and _rate_changes(c, case) and _moves(c, case),
     ),
     Defect(
         "plain momentum for Nesterov's",
@@ -109,6 +115,9 @@ DEFECTS = [
 ]
 
 
+LATE = Defect("a schedule one update late", late=1)
+
+
 class NumpyRun:
     def __init__(self, config: RMSPropConfig, params: Mapping[str, np.ndarray], defect: Defect) -> None:
         self.config, self.defect = defect.config(config), defect
@@ -117,6 +126,8 @@ class NumpyRun:
         self.optimizer = self
 
     def step(self, grads, learning_rate):
+        if learning_rate is None:
+            learning_rate = self.config.learning_rate_at(max(self.memory.step - self.defect.late, 0))
         config = self.config.replace(learning_rate=learning_rate)
         self.params, self.memory = reference.step(config, self.params, grads, self.memory)
         self.params = self.defect.weights(self.params, self.memory.step)

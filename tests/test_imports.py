@@ -65,5 +65,7 @@ def test_the_lazy_names_are_those_that_type_checkers_see():
     tree = ast.parse(Path(unirms.__file__).read_text(encoding="utf-8"))
     (guarded,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {alias.asname: node.module for node in guarded.body for alias in node.names}
-    lazy = {name: f"unirms.{module}" for name, module in unirms._MODULE_OF.items()} | {"reference": "unirms"}
+    lazy = {name: f"unirms.{module}" for name, module in unirms._MODULE_OF.items()} | dict.fromkeys(
+        unirms._MODULES, "unirms"
+    )
     assert seen == lazy

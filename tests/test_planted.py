@@ -10,6 +10,7 @@ from unirms import RMSPropConfig
 from unirms.conformance.cases import AT_LEAST, AXES, LARGE, STEPS, cases, well_conditioned
 from unirms.conformance.covering import pairwise
 from unirms.conformance.judge import judge
+from unirms.schedules import KINDS
 
 # pytest's importlib mode knows no siblings.
 _SPEC = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
@@ -44,6 +45,16 @@ def test_a_wrong_one_is_caught(defect, dtype):
     assert len(showing) >= 2, "the covering array does not reach this defect"
     missed = [case.id for case in showing if result(case, defect).passed]
     assert not missed
+
+
+@pytest.mark.parametrize("case", [case for case in ALL if "/schedule-" in case.id], ids=lambda case: case.id)
+def test_a_late_schedule_is_caught(case):
+    assert result(case, planted.LATE).passed is RMSPropConfig(**case.config).has_constant_rate
+
+
+def test_every_kind_of_schedule_is_run():
+    kinds = {RMSPropConfig(**case.config).learning_rate.kind for case in ALL if "/schedule-" in case.id}
+    assert kinds == set(KINDS)
 
 
 def test_an_optimizer_that_raises_is_a_finding():

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unirms import reference as reference
+    from unirms import schedules as schedules
     from unirms.building import build as build
     from unirms.building import config_of as config_of
+    from unirms.building import lr_scheduler as lr_scheduler
     from unirms.building import state_of as state_of
     from unirms.clipping import ClipByGlobalNorm as ClipByGlobalNorm
     from unirms.clipping import ClipByNorm as ClipByNorm
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     from unirms.errors import UnknownNameError as UnknownNameError
     from unirms.errors import UnrepresentableError as UnrepresentableError
     from unirms.errors import UnsupportedError as UnsupportedError
+    from unirms.fingerprinting import Fingerprint as Fingerprint
+    from unirms.fingerprinting import fingerprint as fingerprint
     from unirms.semantics import Difference as Difference
     from unirms.semantics import Fidelity as Fidelity
     from unirms.state import OptimizerState as OptimizerState
@@ -39,7 +43,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "building": ("build", "config_of", "state_of"),
+    "building": ("build", "config_of", "lr_scheduler", "state_of"),
     "clipping": ("ClipByGlobalNorm", "ClipByNorm", "ClipByValue"),
     "config": ("ParameterGroup", "RMSPropConfig"),
     "dialects.calls": ("NativeCall",),
@@ -53,18 +57,21 @@ _HOME = {
         "UnrepresentableError",
         "UnsupportedError",
     ),
+    "fingerprinting": ("Fingerprint", "fingerprint"),
     "semantics": ("Difference", "Fidelity"),
     "state": ("OptimizerState",),
     "translation": ("Native", "Translation", "translate"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}
 
-__all__ = sorted([*_MODULE_OF, "reference"])  # noqa: PLE0605 - a test holds it to the imports above
+_MODULES = ("reference", "schedules")
+
+__all__ = sorted([*_MODULE_OF, *_MODULES])  # noqa: PLE0605 - a test holds it to the imports above
 
 
 def __getattr__(name: str) -> Any:
-    if name == "reference":
-        return import_module("unirms.reference")
+    if name in _MODULES:
+        return import_module(f"unirms.{name}")
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'unirms' has no attribute {name!r}")
     value = getattr(import_module(f"unirms.{_MODULE_OF[name]}"), name)

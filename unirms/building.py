@@ -46,7 +46,8 @@ def build(config: RMSPropConfig, framework: str, params: Any, *, policy: Policy 
     config = _for_these(config, named)
     _check_request(adapter, config, named, options)
     native = config.to_native(adapter.framework)
-    found = (*native.differences, *adapter.limits(native, config, named))
+    stated = [difference for difference in native.differences if not _scheduled(difference, config)]
+    found = (*stated, *adapter.limits(native, config, named))
     obstacles = [difference for difference in found if not _seedable(difference)]
     if obstacles and policy == "exact":
         _refuse(adapter, adapter.refusals(config, named, exact=True))
@@ -67,6 +68,18 @@ def config_of(optimizer: Any) -> RMSPropConfig:
         UnsupportedError: its hyperparameters differ between parameters in a way that no config can say yet.
     """
     return registry.adapter_of(optimizer).config_of(optimizer)
+
+
+def lr_scheduler(optimizer: Any) -> Any:
+    """Return the scheduler of an optimizer that was built from a config with a schedule.
+
+    In PyTorch and PaddlePaddle the user steps it once after each update, as any scheduler of theirs. None stands for
+    frameworks that ask the schedule by themselves (Keras, MindSpore), and for an optimizer whose rate is a number.
+
+    Raises:
+        ForeignOptimizerError: not an RMSProp of any framework.
+    """
+    return registry.adapter_of(optimizer).lr_scheduler(optimizer)
 
 
 def state_of(optimizer: Any) -> OptimizerState:
@@ -105,6 +118,11 @@ def _check_request(
 def _refuse(adapter: Adapter, reasons: Sequence[str]) -> None:
     if reasons:
         raise UnsupportedError(f"{adapter.framework}: {'; '.join(reasons)}")
+
+
+def _scheduled(difference: Difference, config: RMSPropConfig) -> bool:
+    """Return whether a difference is only that native keyword arguments have the first rate of a schedule."""
+    return difference.axis == "learning_rate" and not config.has_constant_rate
 
 
 def _seedable(difference: Difference) -> bool:

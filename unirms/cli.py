@@ -15,6 +15,7 @@ import unirms
 from unirms import dialects, terminal
 from unirms.commands.diff import diff
 from unirms.commands.explain import explain
+from unirms.commands.fingerprint import fingerprint
 from unirms.commands.lint import lint
 from unirms.commands.schema import schema
 from unirms.commands.translate import translate
@@ -36,6 +37,7 @@ app.command()(translate)
 app.command()(explain)
 app.command()(diff)
 app.command()(lint)
+app.command()(fingerprint)
 app.command()(schema)
 app.command()(_CONFORMANCE.parity)
 app.command()(_CONFORMANCE.doctor)

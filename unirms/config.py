@@ -19,16 +19,17 @@ Hutter (arXiv:1711.05101) for decoupled weight decay.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from unirms.clipping import Clip
+from unirms.clipping import Clip, ClipByNorm, ClipByValue
 from unirms.errors import ConfigError, as_given
 from unirms.names import Pattern, matches
 from unirms.scalars import AsTuple, Flag, Number
+from unirms.schedules import KINDS, BaseSchedule, Schedule
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -40,6 +41,12 @@ if TYPE_CHECKING:
 NonNegative = Annotated[Number, Field(ge=0)]
 Fraction = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
+
+LearningRate = Annotated[
+    Annotated[NonNegative, Tag("number")] | Annotated[Schedule, Tag("schedule")],
+    Discriminator(lambda value: "schedule" if isinstance(value, (Mapping, BaseSchedule)) else "number"),
+]
+"""A number, or a schedule."""
 
 EpsilonPlacement = Literal["inside_sqrt", "outside_sqrt"]
 NegativeVariance = Literal["propagate", "skip", "clamp"]
@@ -78,7 +85,9 @@ class RMSPropConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    learning_rate: NonNegative = Field(default=0.001, description="step size of every update")
+    learning_rate: LearningRate = Field(
+        default=0.001, description="step size of every update: a number, or a schedule over the completed updates"
+    )
     rho: Fraction = Field(default=0.9, description="decay of the mean square (and of the mean gradient)")
     epsilon: NonNegative = Field(default=1e-7, description="term that keeps the denominator away from zero")
     epsilon_placement: EpsilonPlacement = Field(
@@ -201,6 +210,21 @@ class RMSPropConfig(BaseModel):
 
         return explain_config(self)
 
+    @property
+    def initial_learning_rate(self) -> float:
+        """The learning rate of the first update."""
+        return self.learning_rate_at(0)
+
+    def learning_rate_at(self, t: int) -> float:
+        """Return the learning rate of the update before which `t` updates were completed (0 at the first)."""
+        rate = self.learning_rate
+        return rate.value(t) if isinstance(rate, BaseSchedule) else rate
+
+    @property
+    def has_constant_rate(self) -> bool:
+        """Whether the config itself never changes the learning rate."""
+        return not isinstance(self.learning_rate, BaseSchedule) or self.learning_rate.is_constant
+
     def equivalent(self, other: RMSPropConfig) -> bool:
         """Return whether both mean the same numbers; they may say it differently, as both placements of 0 do."""
         from unirms.semantics import differences
@@ -230,7 +254,7 @@ class RMSPropConfig(BaseModel):
         if group is not None:
             changes |= group.model_dump(exclude={"match", "learning_rate_factor"}, exclude_none=True)
             if group.learning_rate_factor is not None:
-                changes["learning_rate"] = self.learning_rate * group.learning_rate_factor
+                changes["learning_rate"] = _times(self.learning_rate, group.learning_rate_factor)
             if group.weight_decay is not None:
                 changes["no_weight_decay"] = ()
         if changes.get("momentum") == 0:
@@ -250,22 +274,26 @@ def explain_problems(errors: Sequence[ErrorDetails]) -> list[str]:
     return [_sentence(error) for error in errors]
 
 
+_TAGS = {"value", "norm", "global_norm", "number", "schedule", *KINDS}
+
+
 def _sentence(error: ErrorDetails) -> str:
     # Discriminated unions put their tag into the location; only real steps help a reader.
-    steps = [str(step) for step in error["loc"] if step not in {"value", "norm", "global_norm"}]
+    steps = [str(step) for step in error["loc"] if step not in _TAGS]
     place = ".".join(steps)
     nested = error.get("ctx", {}).get("error")
     if isinstance(nested, ConfigError):  # our own error, raised by a validated copy of a config
         return str(nested)
     if error["type"] == "extra_forbidden":
-        return f"{place}={as_given(error['input'])} is not a field; {_right_field(steps[-1])}"
+        kind = next((str(step) for step in reversed(error["loc"]) if step in KINDS), None)
+        return f"{place}={as_given(error['input'])} is not a field; {_right_field(steps[-1], kind)}"
     if not steps:
         return (
             error["msg"]
             if "=" in error["msg"]
             else f"a config is a mapping of fields (given {as_given(error['input'])})"
         )
-    if error["type"] in {"bad_pattern", "two_rates"}:
+    if error["type"] in {"bad_pattern", "two_rates", "bad_schedule"}:
         return f"{place}: {error['msg']}"
     if error["type"] == "missing":
         return f"{place} is missing"
@@ -275,29 +303,52 @@ def _sentence(error: ErrorDetails) -> str:
 def _allowed(error: ErrorDetails) -> str:
     context = error.get("ctx", {})
     kind = error["type"]
+    if kind == "union_tag_not_found":
+        return "a mapping with the field " + str(context.get("discriminator")).replace("'", "")
     if kind in {"literal_error", "union_tag_invalid"}:
         return "one of " + str(context.get("expected", context.get("expected_tags"))).replace(" or ", ", ")
     if kind == "not_a_flag":
         return "True or False"
     if kind in {"greater_than_equal", "greater_than", "less_than_equal", "not_a_number", "not_finite"}:
-        return f"a finite number {_range(str(error['loc'][-1]))}".rstrip()
+        name = next(str(step) for step in reversed(error["loc"]) if isinstance(step, str) and step not in _TAGS)
+        return f"a finite number {_range(name)}".rstrip()
+    if kind == "not_an_integer":
+        return "a whole number"
     return error["msg"][0].lower() + error["msg"][1:]
 
 
 def _range(name: str) -> str:
-    """Return the allowed range of a field, read off its declaration."""
-    declared = {**ParameterGroup.model_fields, **RMSPropConfig.model_fields}.get(name)
-    if declared is None:  # limits of clips
-        return "> 0"
+    """Return the allowed range of a field of a config or of a part of it, read off its declaration."""
+    declared = next(model.model_fields[name] for model in _models() if name in model.model_fields)
     signs = {"ge": ">=", "gt": ">", "le": "<="}
-    bounds = ((sign, getattr(item, kind, None)) for item in declared.metadata for kind, sign in signs.items())
+    found = [*declared.metadata, *_metadata(declared.annotation)]
+    bounds = ((sign, getattr(item, kind, None)) for item in found for kind, sign in signs.items())
     return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
 
 
-def _right_field(name: str) -> str:
-    """Return what to write instead of a name that no field has."""
+def _models() -> tuple[type[BaseModel], ...]:
+    return (RMSPropConfig, ParameterGroup, ClipByValue, ClipByNorm, *BaseSchedule.__subclasses__())
+
+
+def _metadata(annotation: Any) -> Iterator[Any]:
+    """Yield what stands beside the first type of an annotation: the number, where it may be something else, too."""
+    for part in get_args(annotation)[:1]:
+        for item in getattr(part, "__metadata__", ()):
+            yield from getattr(item, "metadata", (item,))
+        yield from _metadata(part)
+
+
+def _times(rate: Any, factor: float) -> Any:
+    return rate.scaled(factor) if isinstance(rate, BaseSchedule) else rate * factor
+
+
+def _right_field(name: str, kind: str | None) -> str:
+    """Return what to write instead of a name that no field has; `kind` is that of the schedule it stands in."""
     from unirms.dialects import fields_called
 
+    if kind is not None:
+        schedule = next(model for model in BaseSchedule.__subclasses__() if model.model_fields["kind"].default == kind)
+        return f"{kind} has the fields {', '.join(schedule.model_fields)}"
     fields = list(RMSPropConfig.model_fields)
     foreign = fields_called(name)
     if foreign:

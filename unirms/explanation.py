@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from unirms import dialects
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import ParameterGroup, RMSPropConfig
+from unirms.schedules import BaseSchedule
 from unirms.semantics import AXES, BUILD_EXACT, Difference, Fidelity, verdict
 
 if TYPE_CHECKING:
@@ -84,6 +85,8 @@ def shown(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return _number(value)
+    if isinstance(value, BaseSchedule):
+        return _stated_schedule(value)
     if isinstance(value, tuple):
         return ", ".join(_item(item) for item in value) or "none"
     return str(value)
@@ -97,7 +100,14 @@ def wrapped(text: str, indent: str = "", hanging: str | None = None) -> list[str
 
 def _lines(config: RMSPropConfig) -> list[str]:
     """Return the formula without groups, in the order of the docstring of `unirms.config`."""
-    return [*_gradient(config), *_decay(config), *_means(config), *_denominator(config), *_step(config)]
+    return [
+        *_schedule(config),
+        *_gradient(config),
+        *_decay(config),
+        *_means(config),
+        *_denominator(config),
+        *_step(config),
+    ]
 
 
 def _gradient(config: RMSPropConfig) -> Iterator[str]:
@@ -116,7 +126,7 @@ def _gradient(config: RMSPropConfig) -> Iterator[str]:
 def _decay(config: RMSPropConfig) -> Iterator[str]:
     if config.weight_decay == 0:
         return
-    decay, rate = _number(config.weight_decay), _number(config.learning_rate)
+    decay, rate = _number(config.weight_decay), _rate(config)
     exempt = f"   (not for parameters named {_names(config.no_weight_decay)})" if config.no_weight_decay else ""
     yield f"g = g + {decay} w{exempt}" if config.weight_decay_mode == "l2" else f"w = w − {rate} · {decay} w{exempt}"
 
@@ -152,16 +162,16 @@ def _denominator(config: RMSPropConfig) -> Iterator[str]:
 
 
 def _step(config: RMSPropConfig) -> Iterator[str]:
-    scaled = f"{_times(config.learning_rate, 'g')} / den"
+    scaled = f"{_factor(_rate(config), 'g')} / den"
     buffer = ""
     if config.momentum == 0:
         yield f"w = w − {scaled}"
     else:
-        buffer, rate, update = ("m", 1.0, scaled) if config.lr_in_momentum else ("b", config.learning_rate, "g / den")
+        buffer, rate, update = ("m", "1", scaled) if config.lr_in_momentum else ("b", _rate(config), "g / den")
         mixed = f"{_times(config.momentum, buffer)} + {update}"
         yield f"{buffer} = {mixed}"
         ahead = f"({mixed})" if config.nesterov else buffer
-        yield f"w = w − {_times(rate, ahead)}"
+        yield f"w = w − {_factor(rate, ahead)}"
     if config.centered and config.negative_variance == "skip":
         kept = f"w and {buffer} stay" if buffer else "w stays"
         yield f"where den is not > 0, {kept}"
@@ -180,7 +190,35 @@ def _mean(config: RMSPropConfig, mean: str, new: str) -> str:
 
 
 def _times(factor: float, symbol: str) -> str:
-    return symbol if factor == 1 else f"{_number(factor)} {symbol}"
+    return _factor(_number(factor), symbol)
+
+
+def _factor(factor: str, symbol: str) -> str:
+    return symbol if factor == "1" else f"{factor} {symbol}"
+
+
+def _rate(config: RMSPropConfig) -> str:
+    """Return the learning rate as a factor: a number, or `lr` where a line of its own says how it changes."""
+    return _number(config.initial_learning_rate) if config.has_constant_rate else "lr"
+
+
+def _stated_schedule(schedule: Any) -> str:
+    """Return a schedule as a function of t, its fields by their names."""
+    fields = {name: getattr(schedule, name) for name in type(schedule).model_fields if name != "kind"}
+    stated = ", ".join(f"{name}={_stated(value)}" for name, value in fields.items() if value is not None)
+    return f"{schedule.kind}(t; {stated})"
+
+
+def _stated(value: Any) -> str:
+    if isinstance(value, BaseSchedule):
+        return _stated_schedule(value)
+    return f"[{', '.join(map(_stated, value))}]" if isinstance(value, tuple) else shown(value)
+
+
+def _schedule(config: RMSPropConfig) -> Iterator[str]:
+    if not config.has_constant_rate:
+        stated = _stated_schedule(config.learning_rate)
+        yield f"lr = {stated}   (t counts the completed updates: 0 at the first step)"
 
 
 def _number(value: float) -> str:

@@ -56,6 +56,10 @@ class Adapter(Protocol):
         """Return unirms's subclass, which computes every axis."""
         ...
 
+    def lr_scheduler(self, optimizer: Any) -> Any:
+        """Return the object that the user steps after each update, or None where the framework asks by itself."""
+        ...
+
     def owns(self, optimizer: Any) -> bool:
         """Return whether the optimizer is a stock or exact RMSProp of this framework."""
         ...

@@ -40,7 +40,7 @@ class Hyperparameters:
     def of(cls, config: RMSPropConfig, step: int = 1) -> Hyperparameters:
         """Return the scalars of update number `step`, counted from 1; `config` holds for one parameter."""
         return cls.live(
-            config.learning_rate,
+            config.learning_rate_at(step - 1),
             config.rho,
             config.epsilon,
             config.momentum,
@@ -101,8 +101,8 @@ def step(
 ) -> tuple[dict[str, Array], OptimizerState]:
     """Return the parameters and the state after one update; the arguments stay as they are.
 
-    Parameters without a gradient are left alone, as PyTorch, Keras and Paddle do. Change the learning rate between two
-    steps with `config.replace(learning_rate=…)`.
+    Parameters without a gradient are left alone, as PyTorch, Keras and Paddle do. A schedule is asked for the rate
+    after `state.step` updates; a number is changed between two steps with `config.replace(learning_rate=…)`.
 
     Raises:
         UnsupportedError: a gradient for an unknown parameter, or of another shape.

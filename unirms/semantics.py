@@ -93,7 +93,7 @@ def _edge_only(config: RMSPropConfig) -> Fidelity:
 
 
 AXES: tuple[Axis, ...] = (
-    Axis("learning_rate", "every step has another length"),
+    Axis("learning_rate", "steps have another length", remedy="change the rate by a scheduler of the framework"),
     Axis("rho", "the mean square forgets at another pace"),
     Axis("epsilon", "small gradients are scaled differently"),
     Axis(
@@ -107,7 +107,7 @@ AXES: tuple[Axis, ...] = (
         "lr_in_momentum",
         "after a change of the learning rate, steps already in the buffer keep the old rate, or do not",
         remedy=f"keep the learning rate constant, or {BUILD_EXACT}",
-        fidelity=lambda config: Fidelity.CONSTANT_LR,
+        fidelity=lambda config: Fidelity.CONSTANT_LR if config.has_constant_rate else Fidelity.APPROXIMATE,
         matters=_has_momentum,
     ),
     # With rho = 1 the mean gradient stays 0, and with it the correction.
@@ -163,8 +163,15 @@ def differences(wanted: RMSPropConfig, actual: RMSPropConfig) -> tuple[Differenc
             axis.remedy,
         )
         for axis in AXES
-        if getattr(wanted, axis.field) != getattr(actual, axis.field) and _matters(axis, wanted, remedied)
+        if _value(wanted, axis.field) != _value(actual, axis.field) and _matters(axis, wanted, remedied)
     )
+
+
+def _value(config: RMSPropConfig, field: str) -> Any:
+    """Return the value of a field; a schedule that stays where it is, is its rate."""
+    if field == "learning_rate" and config.has_constant_rate:
+        return config.initial_learning_rate
+    return getattr(config, field)
 
 
 def _matters(axis: Axis, wanted: RMSPropConfig, actual: RMSPropConfig) -> bool:

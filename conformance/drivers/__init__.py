@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+import unirms
 from unirms.registry import framework
 from unirms.state import OptimizerState
 
@@ -27,8 +28,8 @@ class Run(Protocol):
 
     optimizer: Any
 
-    def step(self, grads: Arrays, learning_rate: float) -> None:
-        """Make one update with these gradients and this learning rate."""
+    def step(self, grads: Arrays, learning_rate: float | None) -> None:
+        """Make one update with these gradients and this learning rate; None leaves it to the config's schedule."""
         ...
 
     def weights(self) -> dict[str, Array]:
@@ -92,6 +93,13 @@ class Driver(Protocol):
         `weights` holds w1, b1, w2, b2, and y holds the classes as int64.
         """
         ...
+
+
+def step_schedule(optimizer: Any) -> None:
+    """Step the scheduler of an optimizer after an update, where its framework has the user do so."""
+    scheduler = unirms.lr_scheduler(optimizer)
+    if scheduler is not None:
+        scheduler.step()
 
 
 def driver(name: str) -> Driver:

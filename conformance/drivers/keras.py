@@ -39,9 +39,10 @@ class KerasRun:
         if mode != "eager":
             self.apply = tf.function(self.optimizer.apply, jit_compile=mode == "xla")
 
-    def step(self, grads: Arrays, learning_rate: float) -> None:
+    def step(self, grads: Arrays, learning_rate: float | None) -> None:
         """Make one update."""
-        self.optimizer.learning_rate = learning_rate
+        if learning_rate is not None:
+            self.optimizer.learning_rate = learning_rate
         self.apply([tf.constant(grads[name], dtype=self.dtype) for name in self.params])
 
     def weights(self) -> dict[str, Array]:

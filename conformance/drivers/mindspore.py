@@ -31,12 +31,13 @@ class MindSporeRun:
         self.params = {name: Parameter(Tensor(value.copy()), name=name) for name, value in params.items()}
         self.optimizer = make(self.params)
 
-    def step(self, grads: Arrays, learning_rate: float) -> None:
+    def step(self, grads: Arrays, learning_rate: float | None) -> None:
         """Make one update."""
         mindspore.set_context(mode=self.mode)
-        rate = self.optimizer.learning_rate
-        # ops.assign, because PyNative optimizers do not see Parameter.set_data after their first step.
-        ops.assign(rate, Tensor(learning_rate, rate.dtype))
+        if learning_rate is not None:
+            rate = self.optimizer.learning_rate
+            # ops.assign, because PyNative optimizers do not see Parameter.set_data after their first step.
+            ops.assign(rate, Tensor(learning_rate, rate.dtype))
         self.optimizer(tuple(Tensor(grads[name]) for name in self.params))
 
     def weights(self) -> dict[str, Array]:
@@ -63,7 +64,8 @@ class ForeignMindSporeRun:
     def set_rate(self, learning_rate: float) -> None:
         """Assign to the optimizer's Parameters; other ways are not seen after the first step."""
         groups = getattr(self.optimizer, "param_groups", None)  # of mindspore.experimental
-        rates = [group["lr"] for group in groups] if groups else [getattr(self.optimizer, "learning_rate", None)]
+        own: Any = getattr(self.optimizer, "learning_rate", None)
+        rates = [group["lr"] for group in groups] if groups else [own]
         if not all(isinstance(rate, Parameter) and rate.shape == () for rate in rates):
             raise UnsupportedError("its learning rate is not a single Parameter")
         for rate in rates:

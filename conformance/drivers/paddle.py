@@ -18,7 +18,7 @@ import unirms
 from unirms.errors import UnsupportedError
 from unirms.state import OptimizerState
 
-from . import Array, Arrays, Driver, Make, Run, Training
+from . import Array, Arrays, Driver, Make, Run, Training, step_schedule
 
 # On CPU, add, divide, sqrt and rmsprop have no kernels for float16 and bfloat16.
 DTYPES = ("float32", "float64")
@@ -31,13 +31,16 @@ class DynamicRun:
         self.params = {name: _parameter(value) for name, value in params.items()}
         self.optimizer = make(self.params)
 
-    def step(self, grads: Arrays, learning_rate: float) -> None:
+    def step(self, grads: Arrays, learning_rate: float | None) -> None:
         """Make one update."""
-        self.optimizer.set_lr(learning_rate)
+        if learning_rate is not None:
+            self.optimizer.set_lr(learning_rate)
         for name, param in self.params.items():
             param.grad = paddle.to_tensor(grads[name])
         self.optimizer.step()
         self.optimizer.clear_grad(set_to_zero=False)
+        if learning_rate is None:
+            step_schedule(self.optimizer)
 
     def weights(self) -> dict[str, Array]:
         """Return copies of the parameters."""
@@ -98,11 +101,14 @@ class StaticRun:
             for name, value in params.items():
                 self._set(self.params[name], value)
 
-    def step(self, grads: Arrays, learning_rate: float) -> None:
+    def step(self, grads: Arrays, learning_rate: float | None) -> None:
         """Make one update."""
         with self._inside():
-            self._set(self.rate, np.asarray(learning_rate, str(self.rate.dtype).removeprefix("paddle.")))
+            if learning_rate is not None:
+                self._set(self.rate, np.asarray(learning_rate, str(self.rate.dtype).removeprefix("paddle.")))
             self.executor.run(self.program, feed={self.feeds[name]: grad for name, grad in grads.items()})
+            if learning_rate is None:
+                step_schedule(self.optimizer)
 
     def weights(self) -> dict[str, Array]:
         """Return copies of the parameters."""

@@ -11,7 +11,7 @@ import unirms
 from unirms.errors import UnsupportedError
 from unirms.state import OptimizerState
 
-from . import Array, Arrays, Driver, Make, Training
+from . import Array, Arrays, Driver, Make, Training, step_schedule
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -26,13 +26,15 @@ class TorchRun:
         }
         self.optimizer = make(self.params, foreach=mode == "foreach")
 
-    def step(self, grads: Arrays, learning_rate: float) -> None:
+    def step(self, grads: Arrays, learning_rate: float | None) -> None:
         """Make one update."""
-        for group in self.optimizer.param_groups:
+        for group in self.optimizer.param_groups if learning_rate is not None else ():
             group["lr"] = learning_rate
         for name, param in self.params.items():
             param.grad = torch.from_numpy(grads[name].copy()).to(self.dtype)
         self.optimizer.step()
+        if learning_rate is None:
+            step_schedule(self.optimizer)
 
     def weights(self) -> dict[str, Array]:
         """Return copies of the parameters."""

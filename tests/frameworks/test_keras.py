@@ -1,6 +1,8 @@
 """The Keras adapter: the numbers of every axis in every mode, and life as a Keras optimizer."""
 
+import copy
 import json
+import pickle
 
 import keras
 import numpy as np
@@ -8,8 +10,10 @@ import pytest
 import tensorflow as tf
 
 import unirms
-from unirms import RMSPropConfig, reference
-from unirms.adapters.keras import UniRMSProp
+from unirms import RMSPropConfig, reference, schedules
+from unirms.adapters import keras_schedules
+from unirms.adapters.keras import ADAPTER, UniRMSProp
+from unirms.adapters.keras_schedules import UniRMSSchedule
 from unirms.conformance.cases import held_by
 from unirms.conformance.measures import Ruler, same_bits
 
@@ -537,7 +541,7 @@ def test_schedules_drive_the_rate():
         for expected in (0.5, 0.75):
             one.apply([tf.ones(1)])
             assert parameter.numpy() == [expected]
-        assert unirms.config_of(one).learning_rate == 0.25
+        assert unirms.config_of(one).learning_rate == schedules.Piecewise(boundaries=[1], learning_rates=[0.5, 0.25])
 
 
 def test_callbacks_change_the_rate():
@@ -680,3 +684,304 @@ def test_a_network_trains_alike_with_the_driver(driver, rng):
     done = driver.train(lambda params: unirms.build(ODD, "keras", params), start, batches)
     assert len(done.losses) == 5
     assert {name: value.shape for name, value in done.weights.items()} == w
+
+
+# ---- schedules ---------------------------------------------------------------------------------------------------
+
+PEAK = 0.05
+# Lengths of 41 and 49: their float32 and float64 reciprocals are too small, which moves the steps of compiled stairs.
+SCHEDULES = {
+    "constant": schedules.Constant(learning_rate=PEAK),
+    "step": schedules.Step(initial_learning_rate=PEAK, step_size=49, gamma=0.5),
+    "step up": schedules.Step(initial_learning_rate=PEAK / 10, step_size=30, gamma=1.5),
+    "multi_step": schedules.MultiStep(initial_learning_rate=PEAK, milestones=[3, 50, 50], gamma=0.3),
+    "piecewise": schedules.Piecewise(boundaries=[1, 50, 55], learning_rates=[0.01, PEAK, 0.0, 0.02]),
+    "exponential": schedules.Exponential(initial_learning_rate=PEAK, decay_rate=0.97),
+    "exponential, slow": schedules.Exponential(initial_learning_rate=PEAK, decay_rate=0.999),
+    "exponential staircase": schedules.Exponential(
+        initial_learning_rate=PEAK, decay_rate=0.9, decay_steps=2.4, staircase=True
+    ),
+    "natural_exponential": schedules.NaturalExponential(initial_learning_rate=PEAK, decay_rate=0.3, decay_steps=25),
+    "inverse_time": schedules.InverseTime(initial_learning_rate=PEAK, decay_rate=0.5, decay_steps=30),
+    "inverse_time staircase": schedules.InverseTime(
+        initial_learning_rate=PEAK, decay_rate=0.5, decay_steps=41, staircase=True
+    ),
+    "polynomial": schedules.Polynomial(
+        initial_learning_rate=PEAK, end_learning_rate=0.001, decay_steps=40.5, power=0.5
+    ),
+    "polynomial of power 2": schedules.Polynomial(initial_learning_rate=PEAK, decay_steps=50, power=2),
+    "polynomial cycle": schedules.Polynomial(initial_learning_rate=PEAK, decay_steps=49, power=2, cycle=True),
+    "linear": schedules.Linear(initial_learning_rate=PEAK, decay_steps=50),
+    "linear up": schedules.Linear(initial_learning_rate=0.0, end_learning_rate=PEAK, decay_steps=50),
+    "cosine": schedules.Cosine(initial_learning_rate=PEAK, end_learning_rate=0.001, decay_steps=50),
+    "cosine periodic": schedules.Cosine(initial_learning_rate=PEAK, decay_steps=24.5, periodic=True),
+    "cosine_restarts": schedules.CosineRestarts(initial_learning_rate=PEAK, first_period=7, period_factor=2),
+    "cosine_restarts, equal": schedules.CosineRestarts(initial_learning_rate=PEAK, first_period=49, peak_factor=0.5),
+    "one_cycle": schedules.OneCycle(max_learning_rate=PEAK, total_steps=55),
+    "one_cycle of three": schedules.OneCycle(
+        max_learning_rate=PEAK, total_steps=55, pct_start=0.4, anneal_strategy="linear", three_phase=True
+    ),
+    "noam": schedules.Noam(factor=0.5, d_model=64, warmup_steps=25),
+    "warmup": schedules.Warmup(warmup_steps=20, after=schedules.Cosine(initial_learning_rate=PEAK, decay_steps=30)),
+    "warmup overlapping": schedules.Warmup(
+        warmup_steps=20,
+        end_learning_rate=0.01,
+        after=schedules.Linear(initial_learning_rate=PEAK, decay_steps=50),
+        overlap=True,
+    ),
+    "sequence": schedules.Sequence(
+        schedules=[
+            schedules.Constant(learning_rate=0.01),
+            schedules.Cosine(initial_learning_rate=PEAK, decay_steps=50),
+        ],
+        boundaries=[30],
+    ),
+    "table": schedules.Table(learning_rates=[0.01, 0.03, PEAK, 0.02]),
+}
+NATIVE = {
+    "piecewise": "PiecewiseConstantDecay",
+    "exponential": "ExponentialDecay",
+    "inverse_time": "InverseTimeDecay",
+    "polynomial of power 2": "PolynomialDecay",
+    "linear": "PolynomialDecay",
+    "linear up": "PolynomialDecay",
+    "cosine": "CosineDecay",
+    "warmup": "CosineDecay",
+}
+UPDATES = 60
+SCHEDULED = {
+    "stock": RMSPropConfig(momentum=0.8, epsilon=1e-3, weight_decay=2.0**-7),
+    "exact": RMSPropConfig(momentum=0.8, nesterov=True, epsilon=1e-3, weight_decay=0.01, weight_decay_mode="l2"),
+}
+FAR = (0, 1, 2, 10, 41, 48, 49, 50, 98, 1000, 10**6)
+
+
+def scheduled(which, schedule, params):
+    """Return the stock or the exact optimizer with a schedule."""
+    config = SCHEDULED[which].replace(learning_rate=schedule)
+    named = ADAPTER.named_parameters(params)
+    if which == "exact":
+        return ADAPTER.exact(config, named, {})
+    return ADAPTER.stock(config.to_native("keras"), config, named, {})
+
+
+def worst_ulp(driver, which, schedule, mode, *, dtype="float32", make=scheduled, updates=UPDATES):
+    # No weight is 0: XLA's rate of 0 may be 1e-17 of the peak, which is no distance at all but from a 0 that stays.
+    rng, size = np.random.default_rng(3), 4
+    right = {"w": np.linspace(-1, 1, size)}
+    run = driver.start(lambda params: make(which, schedule, params), {"w": right["w"].astype(dtype)}, dtype, mode)
+    right = {"w": right["w"].astype(dtype).astype(np.float64)}
+    config, ruler = SCHEDULED[which].replace(learning_rate=schedule), Ruler(right, dtype)
+    state = reference.init(config, right)
+    for _ in range(updates):
+        grad = (rng.standard_normal(size) * 10.0 ** rng.uniform(-2, 0.5)).astype(dtype)
+        right, state = reference.step(config, right, {"w": grad.astype(np.float64)}, state)
+        run.apply([tf.constant(grad)])
+        ruler.observe(right, run.weights())
+    return ruler.worst.ulp
+
+
+def compiled(function, mode):
+    return function if mode == "eager" else tf.function(function, autograph=False, jit_compile=mode == "xla")
+
+
+def test_every_kind_of_schedule_is_tried():
+    assert {schedule.kind for schedule in SCHEDULES.values()} == set(schedules.KINDS)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize(
+    ("which", "mode"), [("exact", "eager"), *[(which, mode) for which in SCHEDULED for mode in ("function", "xla")]]
+)
+def test_every_schedule_matches_the_reference_in_every_mode(driver, which, mode, name):
+    # An eager update takes 5 ms; what changes later than these does so in the two other modes.
+    updates = 20 if mode == "eager" else UPDATES
+    assert worst_ulp(driver, which, SCHEDULES[name], mode, updates=updates) <= LIMIT_ULP
+
+
+@pytest.mark.parametrize("name", sorted(SCHEDULES.keys() - {"constant"}))
+def test_a_schedule_that_is_one_update_late_is_caught(driver, name):
+    class Late(UniRMSSchedule):
+        def __call__(self, step):
+            return super().__call__(tf.maximum(tf.convert_to_tensor(step) - 1, 0))
+
+    def make(which, schedule, params):
+        optimizer = UniRMSProp(SCHEDULED[which], learning_rate=Late(schedule), names=list(params))
+        optimizer.build(list(params.values()))
+        return optimizer
+
+    assert worst_ulp(driver, "exact", SCHEDULES[name], "function", make=make) > LIMIT_ULP
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_float64_weights_get_double_rates(driver, name):
+    # A rate that was rounded to float32 would be 1e8 ULP off.
+    assert worst_ulp(driver, "exact", SCHEDULES[name], "xla", dtype="float64") <= LIMIT_ULP
+
+
+def test_float64_weights_of_the_stock_class_get_double_rates_too(driver):
+    assert worst_ulp(driver, "stock", SCHEDULES["cosine"], "function", dtype="float64") <= LIMIT_ULP
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_rate_far_out(name):
+    schedule = SCHEDULES[name]
+    peak = schedule.values(np.arange(1000)).max()
+    step = keras.Variable(0, dtype="int64", trainable=False)
+    for made, tolerance in ((UniRMSSchedule(schedule), 1e-14), (keras_schedules.write(schedule, ["float32"]), 1e-6)):
+        for mode in MODES:
+            rate = compiled(lambda made=made: made(step), mode)
+            for t in FAR:
+                step.assign(t)
+                assert abs(float(rate()) - schedule.value(t)) <= tolerance * peak, (mode, t)
+
+
+@pytest.mark.parametrize("mode", ["function", "xla"])
+def test_steps_of_any_length_come_on_time_when_compiled(mode):
+    step = tf.Variable(0, dtype=tf.int64)
+    lengths = [n for n in range(1, 1000) if n * (1 / n) < 1]  # where a product with the reciprocal is too small
+    for length in [1, 2, 3, *lengths[:8], lengths[-1]]:
+        schedule = schedules.Step(initial_learning_rate=1.0, step_size=length, gamma=0.5)
+        made = UniRMSSchedule(schedule)
+        rate = compiled(lambda made=made: made(step), mode)
+        for t in (length - 1, length, 19 * length - 1, 19 * length):
+            step.assign(t)
+            assert float(rate()) == schedule.value(t), (length, t)
+
+
+def test_compiled_staircases_of_keras_come_late():
+    """Why none is built: 41 * float32(1 / 41) is less than 1."""
+    schedule = keras.optimizers.schedules.ExponentialDecay(1.0, 41, 0.5, staircase=True)
+    step = tf.Variable(41, dtype=tf.int64)
+    assert [float(compiled(lambda: schedule(step), mode)()) for mode in MODES] == [0.5, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("which", SCHEDULED)
+def test_a_schedule_is_read_back(which, name):
+    schedule = SCHEDULES[name]
+    optimizer = scheduled(which, schedule, {"w": weights()})
+    config = SCHEDULED[which].replace(learning_rate=schedule)
+    assert unirms.config_of(optimizer) == (config if name != "constant" else config.replace(learning_rate=PEAK))
+    assert unirms.lr_scheduler(optimizer) is None
+    if name != "constant":
+        expected = NATIVE.get(name, "UniRMSSchedule") if which == "stock" else "UniRMSSchedule"
+        assert type(optimizer._learning_rate).__name__ == expected
+        plain = json.loads(json.dumps(keras.optimizers.serialize(optimizer)))
+        again = keras.optimizers.deserialize(plain)
+        again.build([weights()])
+        assert unirms.config_of(again) == config
+
+
+def test_double_weights_and_other_float_types_get_our_schedule(monkeypatch):
+    cosine = SCHEDULES["cosine"]
+    assert type(keras_schedules.write(cosine, ["float32", "float16"])) is keras.optimizers.schedules.CosineDecay
+    assert type(keras_schedules.write(cosine, ["float32", "float64"])) is UniRMSSchedule
+    monkeypatch.setattr(keras.config, "floatx", lambda: "float16")
+    assert type(keras_schedules.write(cosine, ["float32"])) is UniRMSSchedule
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        schedules.Linear(initial_learning_rate=PEAK, decay_steps=2**24 + 1),
+        schedules.Piecewise(boundaries=list(range(101)), learning_rates=[PEAK] * 101 + [0.0]),
+        schedules.Piecewise(boundaries=[], learning_rates=[PEAK]),
+        schedules.Polynomial(initial_learning_rate=PEAK, decay_steps=10**6, power=0.1),
+        schedules.Cosine(initial_learning_rate=0, end_learning_rate=PEAK, decay_steps=10),
+        schedules.Cosine(initial_learning_rate=1e-300, end_learning_rate=PEAK, decay_steps=10),
+        schedules.Cosine(initial_learning_rate=0.3, end_learning_rate=0.0019, decay_steps=10),  # no alpha gives that
+        schedules.Warmup(warmup_steps=3, after=SCHEDULES["cosine periodic"]),
+        schedules.Warmup(warmup_steps=3, end_learning_rate=1, after=SCHEDULES["cosine"]),
+        schedules.Warmup(warmup_steps=3, after=SCHEDULES["cosine"], overlap=True),
+    ],
+    ids=str,
+)
+def test_where_keras_cannot_ours_is_built(schedule):
+    made = keras_schedules.write(schedule, ["float32"])
+    assert type(made) is UniRMSSchedule
+    assert keras_schedules.read(made) == schedule
+
+
+def test_schedules_of_the_users_are_read():
+    native = keras.optimizers.schedules
+    for made, expected in (
+        (native.ExponentialDecay(0.1, 10, 0.5, True), {"kind": "exponential", "decay_steps": 10, "staircase": True}),
+        (native.PiecewiseConstantDecay([5], [0.1, 0.2]), {"kind": "piecewise", "boundaries": (6,)}),
+        (native.PolynomialDecay(0.1, 10, 0.0, 2, cycle=True), {"kind": "polynomial", "cycle": True, "power": 2.0}),
+        (native.CosineDecay(0.1, 10, 0.5), {"kind": "cosine", "end_learning_rate": 0.05}),
+        (native.CosineDecay(0.1, 10, warmup_steps=5), {"kind": "cosine"}),  # Keras ignores it without a target
+    ):
+        for optimizer in (keras.optimizers.RMSprop(made), UniRMSProp(RMSPropConfig(), learning_rate=made)):
+            found = unirms.config_of(optimizer).learning_rate.model_dump()
+            assert found == found | expected
+
+
+class Mine(keras.optimizers.schedules.ExponentialDecay):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("rate", "message"),
+    [
+        (keras.optimizers.schedules.CosineDecayRestarts(0.1, 10), "a CosineDecayRestarts, which is not exactly"),
+        (Mine(0.1, 10, 0.5), "a Mine, which is not exactly"),
+        (lambda: 0.1, "a function, which is not exactly"),
+        (keras.optimizers.schedules.PiecewiseConstantDecay([5.5], [0.1, 0.2]), "PiecewiseConstantDecay has values"),
+        (keras.optimizers.schedules.ExponentialDecay(0.1, 0.5, 0.5), "ExponentialDecay has values"),
+    ],
+)
+def test_other_schedules_are_refused_by_name(rate, message):
+    for optimizer in (keras.optimizers.RMSprop(rate), UniRMSProp(RMSPropConfig(), learning_rate=rate)):
+        with pytest.raises(unirms.UnsupportedError, match=message):
+            unirms.config_of(optimizer)
+
+
+def test_a_schedule_is_checked():
+    with pytest.raises(unirms.ConfigError, match="must be one of 'constant', 'step'"):
+        UniRMSSchedule({"kind": "cosin"})
+    with pytest.raises(unirms.ConfigError, match=r"schedule=0\.1 is not a schedule"):
+        UniRMSSchedule(0.1)
+
+
+def test_any_optimizer_takes_our_schedule_and_keeps_it_through_copies():
+    table = UniRMSSchedule(schedules.Table(learning_rates=np.linspace(0, 1, 10**5).tolist()))
+    variable = weights(0.0)
+    optimizer = keras.optimizers.SGD(table)
+    optimizer.build([variable])
+    optimizer.iterations.assign(50_000)
+    step = tf.function(lambda: optimizer.apply([tf.ones(1)]), autograph=False)
+    step()
+    assert variable.numpy() == [-np.float32(table.schedule.value(50_000))]
+    assert len(step.get_concrete_function().graph.as_graph_def().node) < 200
+    again = pickle.loads(pickle.dumps(table))
+    assert [float(t(7)) for t in (table, copy.deepcopy(table), again)] == [table.schedule.value(7)] * 3
+
+
+@pytest.mark.parametrize(("which", "name"), [("stock", "linear"), ("stock", "cosine_restarts"), ("exact", "table")])
+def test_a_model_saved_in_mid_schedule_goes_on_as_if_never_stopped(tmp_path, which, name):
+    schedule = SCHEDULES[name]
+    whole = network()
+    expected = fitted(whole, scheduled(which, schedule, whole), epochs=4)
+    model = network()
+    fitted(model, scheduled(which, schedule, model))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert unirms.config_of(loaded.optimizer).learning_rate == schedule
+    assert unirms.state_of(loaded.optimizer).step == 8
+    loaded.fit(*data(), batch_size=8, epochs=2, shuffle=False, verbose=0)
+    for wanted, variable in zip(expected.values(), loaded.trainable_variables, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), wanted)
+    config = SCHEDULED[which].replace(learning_rate=schedule)
+    for path, wanted in by_hand(config, epochs=4).items():
+        # 16 steps; a float32 network's gradients differ by some 1e-7 between modes.
+        np.testing.assert_allclose(expected[path], wanted, rtol=0, atol=5e-6)
+
+
+def test_a_compiled_staircase_of_keras_is_one_update_late_and_ours_is_not():
+    native = keras.optimizers.schedules.ExponentialDecay(1.0, 41, 0.5, staircase=True)
+    ours = keras_schedules.UniRMSSchedule({"kind": "step", "initial_learning_rate": 1.0, "step_size": 41, "gamma": 0.5})
+    step = tf.constant(41, tf.int64)
+    assert float(native(step)) == 0.5
+    assert float(tf.function(native)(step)) == 1.0  # what Keras says is 0.5: see the remarks of the dialect
+    assert float(tf.function(ours)(step)) == float(tf.function(ours, jit_compile=True)(step)) == 0.5

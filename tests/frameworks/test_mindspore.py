@@ -12,8 +12,9 @@ from mindspore.experimental import optim as experimental
 from mindspore.nn.optim.optimizer import opt_init_args_register
 
 import unirms
-from unirms import RMSPropConfig, reference
+from unirms import RMSPropConfig, reference, schedules
 from unirms.adapters import mindspore as adapter
+from unirms.adapters import mindspore_schedules
 from unirms.clipping import ClipByValue
 from unirms.conformance.measures import Ruler, same_bits
 from unirms.errors import FidelityWarning, ForeignOptimizerError, UnrepresentableError, UnsupportedError
@@ -530,7 +531,6 @@ def test_dynamic_learning_rates(schedule, mode):
     optimizer = adapter.UniRMSProp(list(params.values()), config, learning_rate=schedule)
     state = reference.init(config, start)
     for rate in (0.1, 0.05, 0.025):
-        assert unirms.config_of(optimizer).learning_rate == pytest.approx(rate, rel=1e-7)
         optimizer(tensors(np.arange(9)))
         grads = {"p0": np.arange(9, dtype=np.float32)}
         start, state = reference.step(config.replace(learning_rate=rate), start, grads, state)
@@ -670,3 +670,197 @@ def test_the_driver_trains(driver, rng):
 
     assert done.losses[-1] < 0.5 * done.losses[0]
     assert {name: value.shape for name, value in done.weights.items()} == {n: w.shape for n, w in weights.items()}
+
+
+# Schedules
+
+PEAK = 0.05
+SCHEDULES = {
+    "constant": schedules.Constant(learning_rate=PEAK),
+    "step": schedules.Step(initial_learning_rate=PEAK, step_size=49, gamma=0.5),
+    "multi_step": schedules.MultiStep(initial_learning_rate=PEAK, milestones=[3, 60, 60], gamma=0.3),
+    "piecewise": schedules.Piecewise(boundaries=[1, 50, 90], learning_rates=[0.01, PEAK, 0.0, 0.02]),
+    "exponential": schedules.Exponential(initial_learning_rate=PEAK, decay_rate=0.97, decay_steps=2.4, staircase=True),
+    "natural_exponential": schedules.NaturalExponential(initial_learning_rate=PEAK, decay_rate=0.3, decay_steps=25),
+    "inverse_time": schedules.InverseTime(initial_learning_rate=PEAK, decay_rate=0.5, decay_steps=30),
+    "polynomial": schedules.Polynomial(initial_learning_rate=PEAK, decay_steps=49, power=0.5, cycle=True),
+    "linear": schedules.Linear(initial_learning_rate=0.0, end_learning_rate=PEAK, decay_steps=70),
+    "cosine": schedules.Cosine(initial_learning_rate=PEAK, end_learning_rate=0.001, decay_steps=80),
+    "cosine, periodic": schedules.Cosine(initial_learning_rate=PEAK, decay_steps=24.5, periodic=True),
+    "cosine_restarts": schedules.CosineRestarts(initial_learning_rate=PEAK, first_period=7, period_factor=2),
+    "one_cycle": schedules.OneCycle(max_learning_rate=PEAK, total_steps=90),
+    "noam": schedules.Noam(factor=0.5, d_model=64, warmup_steps=40),
+    "warmup": schedules.Warmup(warmup_steps=20, after=schedules.Linear(initial_learning_rate=PEAK, decay_steps=60)),
+    "sequence": schedules.Sequence(
+        schedules=[
+            schedules.Constant(learning_rate=0.01),
+            schedules.Cosine(initial_learning_rate=PEAK, decay_steps=50),
+        ],
+        boundaries=[30],
+    ),
+    "table": schedules.Table(learning_rates=[0.01, 0.03, PEAK, 0.02]),
+}
+SCHEDULED = {"stock": STOCK, "exact": BASE}
+# The rate is computed alike in both modes, because MindSpore's RMSProp compiles its update in PyNative mode as well.
+EVERYWHERE = ["step", "warmup", "table"]
+RUNS = [
+    *[("exact", "graph", name) for name in SCHEDULES],
+    *[("stock", "pynative", name) for name in SCHEDULES],
+    *[("exact", "pynative", name) for name in EVERYWHERE],
+    *[("stock", "graph", name) for name in EVERYWHERE],
+]
+
+
+def scheduled(which, schedule, params):
+    config, named = SCHEDULED[which].replace(learning_rate=schedule), adapter.ADAPTER.named_parameters(params)
+    if which == "exact":
+        return adapter.ADAPTER.exact(config, named, {})
+    return adapter.ADAPTER.stock(config.to_native("mindspore"), config, named, {})
+
+
+def worst_ulp(rng, which, schedule, *, dtype="float32", updates=100, optimizer_of=scheduled, meant=None):
+    """Return the worst error against the reference; fewer than 8 elements, as the plain stock kernel needs."""
+    right = {"p0": rng.standard_normal(5).astype(dtype)}
+    params = {"p0": Parameter(Tensor(right["p0"]), name="p0")}
+    optimizer = optimizer_of(which, schedule, params)
+    right = {"p0": right["p0"].astype(np.float64)}
+    config, ruler = SCHEDULED[which].replace(learning_rate=meant or schedule), Ruler(right, dtype)
+    state = reference.init(config, right)
+    for _ in range(updates):
+        grad = rng.standard_normal(5).astype(dtype)
+        right, state = reference.step(config, right, {"p0": grad.astype(np.float64)}, state)
+        optimizer((Tensor(grad),))
+        ruler.observe(right, {"p0": params["p0"].asnumpy()})
+    return ruler.worst.ulp
+
+
+def test_every_kind_of_schedule_is_tried():
+    assert {schedule.kind for schedule in SCHEDULES.values()} == set(schedules.KINDS)
+
+
+@pytest.mark.parametrize(("which", "mode_", "name"), RUNS)
+def test_every_schedule_matches_the_reference(which, mode_, name, rng):
+    mindspore.set_context(mode=getattr(mindspore, f"{mode_.upper()}_MODE"))
+    assert worst_ulp(rng, which, SCHEDULES[name]) <= LIMIT
+
+
+def test_float64_weights_get_double_rates(pynative, rng):
+    # A rate that was rounded to float32 would be 1e8 ULP off.
+    assert worst_ulp(rng, "exact", SCHEDULES["noam"], dtype="float64") <= LIMIT
+
+
+def test_a_schedule_that_is_one_update_late_is_caught(pynative, rng):
+    for name in ("step", "table"):
+        late = schedules.Sequence(boundaries=[1], schedules=[SCHEDULES["constant"], SCHEDULES[name]])
+        assert worst_ulp(rng, "exact", late, meant=SCHEDULES[name]) > LIMIT
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_rate_far_out(name, pynative):
+    schedule = SCHEDULES[name]
+    cells = {
+        dtype: mindspore_schedules.UniRMSSchedule(schedule, dtype) for dtype in (mindspore.float64, mindspore.float32)
+    }
+    peak = schedule.values(np.arange(1000)).max()
+    for t in (0, 1, 2, 10, 48, 49, 98, 1000, 10**6):
+        for dtype, tolerance in ((mindspore.float64, 1e-14), (mindspore.float32, 2.0**-24)):
+            rate = cells[dtype](Tensor([t], mindspore.int32))
+            assert (rate.dtype, rate.shape) == (dtype, ())
+            assert abs(float(rate.asnumpy()) - schedule.value(t)) <= tolerance * peak, t
+
+
+def test_a_long_table_is_one_operation(pynative):
+    table = schedules.Table(learning_rates=np.linspace(0, 1, 10**5).tolist())
+    cell = mindspore_schedules.UniRMSSchedule(table)
+    assert len(cell.operations) == 2
+    assert [float(cell(Tensor([t], mindspore.int32)).asnumpy()) for t in (50_000, 10**6)] == [
+        float(np.float32(table.value(50_000))),
+        1.0,
+    ]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("which", SCHEDULED)
+def test_a_schedule_is_read_back(which, name, pynative):
+    optimizer = scheduled(which, SCHEDULES[name], parameters(2, 3))
+    rate = PEAK if name == "constant" else SCHEDULES[name]
+    assert unirms.config_of(optimizer) == SCHEDULED[which].replace(learning_rate=rate)
+    assert unirms.lr_scheduler(optimizer) is None
+
+
+def test_a_schedule_and_parameters_without_decay(pynative):
+    config = STOCK.replace(learning_rate=SCHEDULES["cosine"], weight_decay=0.1, no_weight_decay=("p1",))
+    named = adapter.ADAPTER.named_parameters(parameters(2, 3))
+    assert unirms.config_of(adapter.ADAPTER.stock(config.to_native("mindspore"), config, named, {})) == config
+
+
+CELLS = [
+    (nn.ExponentialDecayLR(0.1, 0.5, 30), 1e-6),
+    (nn.ExponentialDecayLR(0.1, 0.5, 30, is_stair=True), 1e-6),
+    (nn.NaturalExpDecayLR(0.1, 0.05, 30), 1e-6),
+    (nn.NaturalExpDecayLR(0.1, 0.05, 30, is_stair=True), 1e-6),
+    (nn.InverseDecayLR(0.1, 0.5, 30), 1e-6),
+    (nn.InverseDecayLR(0.1, 0.5, 30, is_stair=True), 1e-6),
+    (nn.CosineDecayLR(0.01, 0.1, 40), 1e-6),
+    (nn.PolynomialDecayLR(0.1, 0.01, 40, 2.0), 1e-6),
+    (nn.PolynomialDecayLR(0.1, 0.01, 40, 0.5, update_decay_steps=True), 1e-6),
+    (nn.WarmUpLR(0.1, 40), 1e-6),
+]
+
+
+@pytest.mark.parametrize(("cell", "tolerance"), CELLS, ids=lambda value: type(value).__name__)
+def test_cells_of_mindspore_are_read_as_what_they_compute(cell, tolerance, pynative):
+    params = list(parameters(2).values())
+    for optimizer in (nn.RMSProp(params, cell), adapter.UniRMSProp(params, BASE, learning_rate=cell)):
+        found = unirms.config_of(optimizer).learning_rate
+        for t in (0, 1, 29, 30, 31, 40, 41, 85, 1000):
+            expected = float(cell(Tensor([t], mindspore.int32)).asnumpy().reshape(()))
+            assert found.value(t) == pytest.approx(expected, abs=tolerance * 0.1)
+
+
+def test_other_schedules_are_refused_by_name(pynative):
+    params = list(parameters(2).values())
+    for optimizer in (nn.RMSProp(params, Halved()), adapter.UniRMSProp(params, BASE, learning_rate=Halved())):
+        with pytest.raises(UnsupportedError, match="a Halved, which is not exactly a schedule of unirms"):
+            unirms.config_of(optimizer)
+    cell = nn.ExponentialDecayLR(0.1, 0.5, 30)
+    cell.decay_steps = 0.5
+    with pytest.raises(UnsupportedError, match="ExponentialDecayLR has a decay_steps that no schedule"):
+        unirms.config_of(nn.RMSProp(params, cell))
+
+
+def test_a_list_is_read_as_a_table(pynative):
+    params = list(parameters(2).values())
+    for optimizer in (nn.RMSProp(params, [0.1, 0.03]), adapter.UniRMSProp(params, BASE, learning_rate=[0.1, 0.03])):
+        assert unirms.config_of(optimizer).learning_rate == schedules.Table(learning_rates=[0.1, 0.03])
+    mixed = nn.RMSProp([{"params": params, "lr": [0.1, 0.03]}], 0.5)
+    assert unirms.config_of(mixed).learning_rate == schedules.Table(learning_rates=[0.1, 0.03])
+
+
+@pytest.mark.parametrize("which", SCHEDULED)
+def test_a_checkpoint_goes_on_in_mid_schedule(which, mode, tmp_path, rng):
+    schedule, grads = SCHEDULES["linear"], [tensors(rng.standard_normal(5)) for _ in range(30)]
+    whole = parameters(5)
+    first = scheduled(which, schedule, whole)
+    for grad in grads[:15]:
+        first(grad)
+    path = str(tmp_path / "state.ckpt")
+    mindspore.save_checkpoint(first, path)
+    resumed = parameters(5, value=whole["p0"].asnumpy().copy())
+    second = scheduled(which, schedule, resumed)
+    missing, _ = mindspore.load_param_into_net(second, mindspore.load_checkpoint(path))
+    assert missing == []
+    assert unirms.state_of(second).step == 15
+    for grad in grads[15:]:
+        first(grad)
+        second(grad)
+    assert np.array_equal(resumed["p0"].asnumpy(), whole["p0"].asnumpy())
+    assert unirms.config_of(second).learning_rate == schedule
+
+
+def test_any_optimizer_takes_our_schedule(mode):
+    params = parameters(2)
+    optimizer = nn.SGD(list(params.values()), mindspore_schedules.UniRMSSchedule(SCHEDULES["table"]))
+    for _ in range(3):
+        optimizer(tensors([1, 1]))
+    assert params["p0"].asnumpy() == pytest.approx(1 - (0.01 + 0.03 + PEAK), abs=1e-6)

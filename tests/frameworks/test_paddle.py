@@ -1,19 +1,22 @@
 """PaddlePaddle: `UniRMSProp` and the adapter, in dynamic mode and in static graphs."""
 
 import copy
+import pickle
 import warnings
 
 import numpy as np
 import pytest
 
 import unirms
-from unirms import RMSPropConfig
+from unirms import RMSPropConfig, schedules
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
+from unirms.conformance.cases import LIMIT_ULP
 from unirms.conformance.drivers.paddle import DRIVER, paddle
 from unirms.conformance.measures import Ruler, same_bits
 from unirms.errors import ConfigError, FidelityWarning, UnrepresentableError, UnsupportedError
 
 from unirms.adapters.paddle import ADAPTER, UniRMSProp  # isort: skip  (the driver quietens the import of Paddle)
+from unirms.adapters.paddle_schedules import ScheduleLR, scheduler_for  # isort: skip
 
 # Paddle's own autograd asks for it, in every static graph.
 pytestmark = pytest.mark.filterwarnings("ignore:Tensor do not have 'place' interface:UserWarning")
@@ -685,6 +688,375 @@ def test_training_reaches_the_reference_of_the_same_gradients():
     assert len(training.losses) == 40
     assert training.losses[-1] < 0.3 * training.losses[0]
     assert set(training.weights) == set(weights)
+
+
+# Schedules
+
+
+PEAK = 0.05
+lr = paddle.optimizer.lr
+EXPONENTIAL = schedules.Exponential(initial_learning_rate=PEAK, decay_rate=0.99)
+LINEAR = schedules.Linear(initial_learning_rate=PEAK, decay_steps=250)
+# Each schedule, and the class that follows it.
+TRAINED = {
+    "constant": (schedules.Constant(learning_rate=PEAK), ScheduleLR),
+    "step": (schedules.Step(initial_learning_rate=PEAK, step_size=40, gamma=0.5), lr.StepDecay),
+    "multi_step": (schedules.MultiStep(initial_learning_rate=PEAK, milestones=[3, 100], gamma=0.3), lr.MultiStepDecay),
+    "piecewise": (
+        schedules.Piecewise(boundaries=[1, 50, 200], learning_rates=[0.01, PEAK, 0.0, 0.02]),
+        lr.PiecewiseDecay,
+    ),
+    "exponential": (EXPONENTIAL, lr.ExponentialDecay),
+    "exponential staircase": (
+        schedules.Exponential(initial_learning_rate=PEAK, decay_rate=0.97, decay_steps=2.4, staircase=True),
+        ScheduleLR,
+    ),
+    "natural_exponential": (
+        schedules.NaturalExponential(initial_learning_rate=PEAK, decay_rate=0.01),
+        lr.NaturalExpDecay,
+    ),
+    "inverse_time": (schedules.InverseTime(initial_learning_rate=PEAK, decay_rate=0.02), lr.InverseTimeDecay),
+    "polynomial": (
+        schedules.Polynomial(initial_learning_rate=PEAK, end_learning_rate=0.001, decay_steps=250, power=0.5),
+        lr.PolynomialDecay,
+    ),
+    "polynomial cycle": (
+        schedules.Polynomial(initial_learning_rate=PEAK, decay_steps=90, power=2, cycle=True),
+        lr.PolynomialDecay,
+    ),
+    "linear": (LINEAR, ScheduleLR),
+    "cosine": (
+        schedules.Cosine(initial_learning_rate=PEAK, end_learning_rate=0.001, decay_steps=200),
+        ScheduleLR,
+    ),
+    "cosine periodic": (schedules.Cosine(initial_learning_rate=PEAK, decay_steps=70, periodic=True), ScheduleLR),
+    "cosine_restarts": (
+        schedules.CosineRestarts(initial_learning_rate=PEAK, first_period=7, period_factor=2),
+        ScheduleLR,
+    ),
+    "one_cycle": (schedules.OneCycle(max_learning_rate=PEAK, total_steps=250), ScheduleLR),
+    "noam": (schedules.Noam(factor=0.5, d_model=64, warmup_steps=40), ScheduleLR),
+    "noam from 0": (schedules.Noam(factor=0.5, d_model=64, warmup_steps=40, first_step=0), lr.NoamDecay),
+    "warmup": (schedules.Warmup(warmup_steps=20, after=EXPONENTIAL), ScheduleLR),
+    "warmup to a constant": (
+        schedules.Warmup(
+            warmup_steps=20,
+            start_learning_rate=0.01,
+            end_learning_rate=0.02,
+            after=schedules.Constant(learning_rate=PEAK),
+        ),
+        lr.LinearWarmup,
+    ),
+    "warmup overlapping": (schedules.Warmup(warmup_steps=20, after=EXPONENTIAL, overlap=True), ScheduleLR),
+    "sequence": (
+        schedules.Sequence(schedules=[schedules.Constant(learning_rate=0.01), EXPONENTIAL], boundaries=[30]),
+        ScheduleLR,
+    ),
+    "table": (schedules.Table(learning_rates=[0.01, 0.03, PEAK, 0.02]), ScheduleLR),
+}
+# What Paddle's classes refuse or have no word for.
+REFUSED = {
+    "step up": (schedules.Step(initial_learning_rate=PEAK / 10, step_size=90, gamma=1.5), ScheduleLR),
+    "multi_step twice": (schedules.MultiStep(initial_learning_rate=PEAK, milestones=[3, 3], gamma=0.3), ScheduleLR),
+    "piecewise of one": (schedules.Piecewise(boundaries=[], learning_rates=[PEAK]), ScheduleLR),
+    "natural_exponential of many": (
+        schedules.NaturalExponential(initial_learning_rate=PEAK, decay_rate=0.3, decay_steps=25),
+        ScheduleLR,
+    ),
+    "inverse_time staircase": (
+        schedules.InverseTime(initial_learning_rate=PEAK, decay_rate=0.5, decay_steps=30, staircase=True),
+        ScheduleLR,
+    ),
+    "polynomial of a fraction": (schedules.Polynomial(initial_learning_rate=PEAK, decay_steps=250.5), ScheduleLR),
+    "linear up": (
+        schedules.Linear(initial_learning_rate=0.0, end_learning_rate=PEAK, decay_steps=100),
+        ScheduleLR,
+    ),
+    "warmup downwards": (
+        schedules.Warmup(warmup_steps=20, start_learning_rate=0.1, after=schedules.Constant(learning_rate=PEAK)),
+        ScheduleLR,
+    ),
+}
+SCHEDULES = TRAINED | REFUSED
+# Two of Paddle's own classes and ours: in a static graph they differ in nothing else.
+FEW = ("step", "warmup to a constant", "cosine")
+MEANING = {
+    "stock": REPRESENTABLE.replace(weight_decay=0.0),
+    "exact": BASE.replace(momentum=0.8, nesterov=True, weight_decay=0.1),
+}
+CLASS = {"stock": STOCK, "exact": UniRMSProp}
+
+
+def test_every_kind_of_schedule_is_tried():
+    assert {schedule.kind for schedule, _ in TRAINED.values()} == set(schedules.KINDS)
+
+
+def scheduled(which, schedule, params):
+    """Return the stock or the exact optimizer of a schedule."""
+    config = MEANING[which].replace(learning_rate=schedule)
+    named = ADAPTER.named_parameters(params)
+    if which == "exact":
+        return ADAPTER.exact(config, named, {})
+    return ADAPTER.stock(config.to_native("paddle"), config, named, {})
+
+
+class EagerRun:
+    """One parameter in dynamic mode."""
+
+    def __init__(self, which, schedule, start):
+        self.param = parameter(start, start.dtype)
+        self.optimizer = scheduled(which, schedule, {"w": self.param})
+        self.scheduler = unirms.lr_scheduler(self.optimizer)
+
+    def update(self, grad):
+        self.param.grad = paddle.to_tensor(grad)
+        self.optimizer.step()
+        return np.array(self.param.numpy())
+
+
+class GraphRun:
+    """One parameter in the static graph that is open."""
+
+    def __init__(self, which, schedule, start):
+        dtype = str(start.dtype)
+        self.graph = StaticGraph()
+        with self.graph:
+            initial = paddle.nn.initializer.Assign(start)
+            self.param = paddle.create_parameter(list(start.shape), dtype, default_initializer=initial)
+            fed = paddle.static.data("grad", list(start.shape), dtype)
+            self.optimizer = scheduled(which, schedule, {"w": self.param})
+            self.scheduler = unirms.lr_scheduler(self.optimizer)
+            self.optimizer.minimize(paddle.sum(self.param * fed))
+            self.graph.startup()
+
+    def update(self, grad):
+        paddle.enable_static()
+        with paddle.static.scope_guard(self.graph.scope):
+            self.graph.executor.run(self.graph.main, feed={"grad": grad})
+        paddle.disable_static()
+        return self.graph.value(self.param)
+
+
+def worst_ulp(which, schedule, make=EagerRun, *, updates=300, late=0):
+    """Return the worst error in ULP of a float32 and a float64 run; the scheduler skips its first `late` steps."""
+    start = np.linspace(-1, 1, 7).astype("float32")
+    wide = {"w": start.astype("float64")}
+    config = MEANING[which].replace(learning_rate=schedule)
+    state = unirms.reference.init(config, wide)
+    runs = [(make(which, schedule, start.astype(dtype)), dtype, Ruler(wide, dtype)) for dtype in DTYPES]
+    assert all(type(run.optimizer) is CLASS[which] for run, *_ in runs)
+    rng = np.random.default_rng(3)
+    for number in range(updates):
+        grad = (rng.normal(size=7) * 10 ** rng.uniform(-2, 0.5)).astype("float32")
+        wide, state = unirms.reference.step(config, wide, {"w": grad.astype("float64")}, state)
+        for run, dtype, ruler in runs:
+            ruler.observe(wide, {"w": run.update(grad.astype(dtype))})
+            if number >= late:
+                run.scheduler.step()
+    return [ruler.worst.ulp for *_, ruler in runs]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("which", MEANING)
+def test_every_schedule_follows_the_reference(which, name):
+    assert max(worst_ulp(which, SCHEDULES[name][0])) <= LIMIT_ULP["float32"]
+
+
+@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("which", MEANING)
+def test_schedules_follow_the_reference_in_static_graphs(which, name):
+    assert max(worst_ulp(which, SCHEDULES[name][0], GraphRun)) <= LIMIT_ULP["float32"]
+
+
+@pytest.mark.parametrize("make", [EagerRun, GraphRun])
+@pytest.mark.parametrize("name", FEW)
+def test_a_scheduler_that_is_one_step_late_is_caught(name, make):
+    assert min(worst_ulp("stock", SCHEDULES[name][0], make, updates=60, late=1)) > LIMIT_ULP["float32"]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_rate_is_right_at_every_update(name):
+    schedule, expected = SCHEDULES[name]
+    scheduler = scheduler_for(schedule)
+    assert type(scheduler) is expected
+    close = pytest.approx  # closed forms in float64 part by rounding errors only
+    peak = schedule.values(np.arange(300)).max()
+    for t in range(3):
+        assert scheduler.last_epoch == t
+        assert scheduler() == close(schedule.value(t), abs=1e-9 * peak)
+        scheduler.step()
+    for t in (10, 1000, 10**6):
+        allowed = 1e-9 * max(peak, schedule.value(t))
+        scheduler.step(t - 1)
+        scheduler.step()
+        assert scheduler() == close(schedule.value(t), abs=allowed)
+        resumed = scheduler_for(schedule)
+        resumed.set_state_dict(scheduler.state_dict())
+        assert resumed() == scheduler()
+        resumed.step()
+        assert resumed() == close(schedule.value(t + 1), abs=allowed)
+        twin = pickle.loads(pickle.dumps(copy.deepcopy(scheduler)))
+        twin.step()
+        assert twin() == resumed()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("which", MEANING)
+def test_config_of_gives_the_schedule_back(which, name):
+    schedule, _ = SCHEDULES[name]
+    run = EagerRun(which, schedule, np.ones(2, "float32"))
+    for _ in range(3):
+        assert unirms.config_of(run.optimizer) == MEANING[which].replace(learning_rate=schedule)
+        run.update(np.ones(2, "float32"))
+        run.scheduler.step()
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("which", MEANING)
+def test_a_scheduled_run_resumes_in_fresh_objects(which, name, tmp_path):
+    schedule, _ = SCHEDULES[name]
+    grads = np.random.default_rng(5).normal(size=(15, 3)).astype("float32")
+
+    def go(run, first, last):
+        for grad in grads[first:last]:
+            weights = run.update(grad)
+            run.scheduler.step()
+        return weights
+
+    with paddle.utils.unique_name.guard():
+        run = EagerRun(which, schedule, np.ones(3, "float32"))
+        weights = go(run, 0, 7)
+        paddle.save(run.optimizer.state_dict(), str(tmp_path / "state"))
+        expected = go(run, 7, 15)
+    with paddle.utils.unique_name.guard():
+        resumed = EagerRun(which, schedule, weights)
+        resumed.optimizer.set_state_dict(paddle.load(str(tmp_path / "state")))
+        assert resumed.scheduler.last_epoch == 7
+        assert unirms.config_of(resumed.optimizer).learning_rate == schedule
+        assert (go(resumed, 7, 15) == expected).all()
+
+
+def test_the_state_of_ours_has_the_native_keys_and_only_its_count_matters():
+    scheduler = ScheduleLR(LINEAR)
+    assert scheduler.state_dict() == {"last_epoch": 0, "last_lr": PEAK}
+    for load in (scheduler.set_state_dict, scheduler.set_dict):
+        load({"last_epoch": 9, "last_lr": 1.0})
+        assert scheduler() == LINEAR.value(9)
+
+
+@pytest.mark.parametrize("which", MEANING)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_static_graph_is_fed_the_rate_of_any_update(which, dtype):
+    schedule, _ = SCHEDULES["noam"]
+    run = GraphRun(which, schedule, np.ones(1, dtype))
+    for t in (0, 1, 10, 1000, 10**6):
+        run.scheduler.step(t)
+        run.update(np.ones(1, dtype))
+        found = np.array(run.graph.scope.find_var(run.graph.main.lr_name).get_tensor())
+        assert found == pytest.approx(schedule.value(t), rel=float(np.finfo(dtype).eps))
+
+
+READ = {
+    "LinearLR": (
+        lambda: lr.LinearLR(0.5, 100, 0.25, 1.0),
+        schedules.Linear(initial_learning_rate=0.125, end_learning_rate=0.5, decay_steps=100),
+    ),
+    "CosineAnnealingDecay": (
+        lambda: lr.CosineAnnealingDecay(PEAK, 70, 0.001),
+        schedules.Cosine(initial_learning_rate=PEAK, end_learning_rate=0.001, decay_steps=70, periodic=True),
+    ),
+    "CosineAnnealingWarmRestarts": (
+        lambda: lr.CosineAnnealingWarmRestarts(PEAK, 7, 2, 0.001),
+        schedules.CosineRestarts(initial_learning_rate=PEAK, end_learning_rate=0.001, first_period=7, period_factor=2),
+    ),
+    "LinearWarmup of CosineAnnealingWarmRestarts": (
+        lambda: lr.LinearWarmup(lr.CosineAnnealingWarmRestarts(PEAK, 7), 10, 0.0, PEAK),
+        schedules.Warmup(warmup_steps=10, after=schedules.CosineRestarts(initial_learning_rate=PEAK, first_period=7)),
+    ),
+    "LinearWarmup of LinearLR": (
+        lambda: lr.LinearWarmup(lr.LinearLR(PEAK, 250, 1.0, 0.0), 10, 0.01, 0.02),
+        schedules.Warmup(warmup_steps=10, start_learning_rate=0.01, end_learning_rate=0.02, after=LINEAR),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_schedulers_of_the_user_are_read(name):
+    make, schedule = READ[name]
+    scheduler = make()
+    optimizers = [
+        STOCK(scheduler, parameters=[parameter([1.0])]),
+        unirms.build(MEANING["stock"], "paddle", [parameter([1.0])], policy="stock", scheduler=scheduler),
+        unirms.build(MEANING["exact"], "paddle", [parameter([1.0])], scheduler=scheduler),
+    ]
+    peak = schedule.values(np.arange(300)).max()
+    for t in range(300):
+        assert scheduler() == pytest.approx(schedule.value(t), abs=1e-9 * peak)
+        if t % 50 == 0:
+            for optimizer in optimizers:
+                assert unirms.lr_scheduler(optimizer) is scheduler
+                assert unirms.config_of(optimizer).learning_rate == schedule
+        scheduler.step()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: lr.LambdaDecay(0.1, lambda t: 0.9**t), "LambdaDecay"),
+        (lambda: lr.ReduceOnPlateau(0.1), "ReduceOnPlateau"),
+        (lambda: lr.OneCycleLR(0.1, 20), "OneCycleLR"),
+        (lambda: lr.LinearWarmup(lr.LambdaDecay(0.1, lambda t: 1.0), 10, 0.0, 0.1), "LambdaDecay"),
+        (lambda: lr.LinearWarmup(lr.CosineAnnealingWarmRestarts(0.1, 7, 3), 10, 0.0, 0.1), "misses restarts"),
+        (lambda: lr.CosineAnnealingWarmRestarts(0.1, 7, 2, last_epoch=30), "not where last_epoch"),
+        (lambda: lr.InverseTimeDecay(0.1, -0.5), "InverseTimeDecay .* decay_rate=-0.5 is not allowed"),
+    ],
+)
+def test_schedulers_that_no_schedule_says_are_refused_by_name(make, message):
+    optimizer = STOCK(make(), parameters=[parameter([1.0])])
+    with pytest.raises(UnsupportedError, match=message):
+        unirms.config_of(optimizer)
+
+
+def test_linear_warmup_of_a_scheduler_cannot_load_its_own_state_in_peace():
+    # The reason for our own class there: a user who turns warnings into errors could not resume.
+    scheduler = lr.LinearWarmup(lr.ExponentialDecay(PEAK, 0.99), 20, 0.0, PEAK)
+    with pytest.warns(UserWarning, match="unused values"):
+        scheduler.set_state_dict(scheduler.state_dict())
+    assert unirms.config_of(STOCK(scheduler, parameters=[parameter([1.0])])).learning_rate == SCHEDULES["warmup"][0]
+
+
+def test_restarts_that_lost_their_place_are_refused():
+    scheduler = lr.CosineAnnealingWarmRestarts(0.1, 7, 2)
+    for _ in range(10):
+        scheduler.step()
+    resumed = lr.CosineAnnealingWarmRestarts(0.1, 7, 2)
+    resumed.set_state_dict(scheduler.state_dict())
+    with pytest.raises(UnsupportedError, match="set_state_dict"):
+        unirms.config_of(STOCK(resumed, parameters=[parameter([1.0])]))
+
+
+def test_a_group_s_factor_scales_the_schedule():
+    scheduler = lr.StepDecay(0.5, 10, 0.1)
+    groups = [{"params": [parameter([1.0])], "learning_rate": 0.5}]
+    found = unirms.config_of(STOCK(scheduler, parameters=groups)).learning_rate
+    assert found == schedules.Step(initial_learning_rate=0.25, step_size=10, gamma=0.1)
+
+
+def test_an_optimizer_with_a_number_has_no_scheduler():
+    optimizer = unirms.build(MEANING["exact"], "paddle", [parameter([1.0])])
+    assert unirms.lr_scheduler(optimizer) is None
+    scheduler = scheduler_for(LINEAR)
+    optimizer.set_lr_scheduler(scheduler)
+    assert unirms.lr_scheduler(optimizer) is scheduler
+    assert unirms.config_of(optimizer).learning_rate == LINEAR
+
+
+def test_a_copy_of_a_scheduled_optimizer_has_a_scheduler_of_its_own():
+    run = EagerRun("exact", LINEAR, np.ones(1, "float32"))
+    twin = copy.deepcopy(run.optimizer)
+    unirms.lr_scheduler(twin).step()
+    assert (run.scheduler.last_epoch, unirms.lr_scheduler(twin).last_epoch) == (0, 1)
+    assert unirms.config_of(twin) == unirms.config_of(run.optimizer)
 
 
 # Edge values

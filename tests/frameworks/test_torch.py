@@ -1,16 +1,22 @@
 """PyTorch: the exact class is a citizen of its framework, and both ways of running it have the same bits."""
 
 import copy
+import gc
+import io
 import itertools
 import pickle
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
 import unirms
-from unirms import RMSPropConfig, UnsupportedError
+from unirms import ConfigError, RMSPropConfig, UnsupportedError, schedules
+from unirms.adapters.torch import ADAPTER, UniRMSProp
+from unirms.conformance.cases import LIMIT_ULP
 from unirms.conformance.drivers import driver as find_driver
+from unirms.conformance.measures import Ruler
 
 EXACT = RMSPropConfig(learning_rate=0.01, momentum=0.9, nesterov=True, centered=True, weight_decay=0.1, epsilon=1e-3)
 
@@ -192,3 +198,283 @@ def test_torch_s_square_root_is_within_an_ulp():
     root = torch.sqrt(torch.from_numpy(values)).numpy()
     off = np.abs(root - np.sqrt(values)) / np.spacing(root)
     assert off.max() <= 1
+
+
+# Schedules
+
+
+PEAK = 0.05
+SCHEDULES = {
+    "constant": schedules.Constant(learning_rate=PEAK),
+    "step": schedules.Step(initial_learning_rate=PEAK, step_size=40, gamma=0.5),
+    "step up": schedules.Step(initial_learning_rate=PEAK / 10, step_size=90, gamma=1.5),
+    "multi_step": schedules.MultiStep(initial_learning_rate=PEAK, milestones=[3, 100, 100], gamma=0.3),
+    "piecewise": schedules.Piecewise(boundaries=[1, 50, 200], learning_rates=[0.01, PEAK, 0.0, 0.02]),
+    "exponential": schedules.Exponential(initial_learning_rate=PEAK, decay_rate=0.99),
+    "exponential staircase": schedules.Exponential(
+        initial_learning_rate=PEAK, decay_rate=0.97, decay_steps=2.4, staircase=True
+    ),
+    "natural_exponential": schedules.NaturalExponential(initial_learning_rate=PEAK, decay_rate=0.3, decay_steps=25),
+    "inverse_time": schedules.InverseTime(initial_learning_rate=PEAK, decay_rate=0.5, decay_steps=30),
+    "polynomial": schedules.Polynomial(
+        initial_learning_rate=PEAK, end_learning_rate=0.001, decay_steps=250.5, power=0.5
+    ),
+    "polynomial cycle": schedules.Polynomial(initial_learning_rate=PEAK, decay_steps=90, power=2, cycle=True),
+    "linear": schedules.Linear(initial_learning_rate=PEAK, decay_steps=280),
+    "linear up": schedules.Linear(initial_learning_rate=0.0, end_learning_rate=PEAK, decay_steps=100),
+    "cosine": schedules.Cosine(initial_learning_rate=PEAK, end_learning_rate=0.001, decay_steps=200),
+    "cosine periodic": schedules.Cosine(initial_learning_rate=PEAK, decay_steps=70, periodic=True),
+    "cosine_restarts": schedules.CosineRestarts(initial_learning_rate=PEAK, first_period=7, period_factor=2),
+    "one_cycle": schedules.OneCycle(max_learning_rate=PEAK, total_steps=250),
+    "one_cycle of three": schedules.OneCycle(
+        max_learning_rate=PEAK, total_steps=299, pct_start=0.4, anneal_strategy="linear", three_phase=True
+    ),
+    "noam": schedules.Noam(factor=0.5, d_model=64, warmup_steps=40),
+    "warmup": schedules.Warmup(
+        warmup_steps=20, after=schedules.Exponential(initial_learning_rate=PEAK, decay_rate=0.99)
+    ),
+    "warmup overlapping": schedules.Warmup(
+        warmup_steps=20,
+        end_learning_rate=0.01,
+        after=schedules.Linear(initial_learning_rate=PEAK, decay_steps=250),
+        overlap=True,
+    ),
+    "sequence": schedules.Sequence(
+        schedules=[
+            schedules.Constant(learning_rate=0.01),
+            schedules.Cosine(initial_learning_rate=PEAK, decay_steps=100),
+        ],
+        boundaries=[30],
+    ),
+    "table": schedules.Table(learning_rates=[0.01, 0.03, PEAK, 0.02]),
+}
+EXPECTED_CLASS = {"stock": torch.optim.RMSprop, "exact": UniRMSProp}
+MEANING = {
+    "stock": RMSPropConfig.from_native("torch", momentum=0.8, eps=1e-3, weight_decay=0.01),
+    "exact": RMSPropConfig(momentum=0.8, nesterov=True, weight_decay=0.1, epsilon=1e-3),
+}
+
+
+def test_every_kind_of_schedule_is_tried():
+    assert {schedule.kind for schedule in SCHEDULES.values()} == set(schedules.KINDS)
+
+
+def scheduled(which, schedule, params):
+    """Return the stock or the exact optimizer of a schedule."""
+    config = MEANING[which].replace(learning_rate=schedule)
+    named = ADAPTER.named_parameters(params)
+    if which == "exact":
+        return ADAPTER.exact(config, named, {})
+    return ADAPTER.stock(config.to_native("torch"), config, named, {})
+
+
+def gradients(steps, size):
+    rng = np.random.default_rng(3)
+    return (rng.normal(size=(steps, size)) * 10.0 ** rng.uniform(-2, 0.5, (steps, 1))).astype(np.float32)
+
+
+def worst_ulp(which, schedule, *, updates=300, late=0):
+    """Return the worst error in ULP of a float32 and a float64 run; the scheduler skips its first `late` steps."""
+    start = {"w": np.linspace(-1, 1, 7).astype(np.float32)}
+    wide = {"w": start["w"].astype(np.float64)}
+    config = MEANING[which].replace(learning_rate=schedule)
+    state, runs = unirms.reference.init(config, wide), []
+    for dtype in (torch.float32, torch.float64):
+        param = torch.nn.Parameter(torch.from_numpy(start["w"].copy()).to(dtype))
+        optimizer = scheduled(which, schedule, {"w": param})
+        assert type(optimizer) is EXPECTED_CLASS[which]
+        runs.append((param, optimizer, unirms.lr_scheduler(optimizer), Ruler(wide, str(dtype).removeprefix("torch."))))
+    for number, grad in enumerate(gradients(updates, 7)):
+        wide, state = unirms.reference.step(config, wide, {"w": grad.astype(np.float64)}, state)
+        for param, optimizer, scheduler, ruler in runs:
+            param.grad = torch.from_numpy(grad).to(param.dtype)
+            optimizer.step()
+            if number >= late:
+                scheduler.step()
+            ruler.observe(wide, {"w": param.detach().numpy().astype(np.float64)})
+    return [ruler.worst.ulp for *_, ruler in runs]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("which", MEANING)
+def test_every_schedule_follows_the_reference(which, name):
+    assert max(worst_ulp(which, SCHEDULES[name])) <= LIMIT_ULP["float32"]
+
+
+@pytest.mark.parametrize("name", [name for name, schedule in SCHEDULES.items() if not schedule.is_constant])
+def test_a_scheduler_that_is_one_step_late_is_caught(name):
+    assert min(worst_ulp("stock", SCHEDULES[name], updates=100, late=1)) > LIMIT_ULP["float32"]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("which", MEANING)
+def test_the_rate_is_right_at_every_update(which, name):
+    schedule = SCHEDULES[name]
+    optimizer = scheduled(which, schedule, {"w": torch.ones(1)})
+    scheduler, group = unirms.lr_scheduler(optimizer), optimizer.param_groups[0]
+    optimizer.step()
+    for t in range(3):
+        assert (scheduler.last_epoch, group["lr"]) == (t, schedule.value(t))
+        scheduler.step()
+    for t in (10, 1000, 10**6):
+        scheduler.load_state_dict({**scheduler.state_dict(), "last_epoch": t - 1})
+        assert group["lr"] == schedule.value(t - 1)
+        scheduler.step()
+        assert scheduler.get_last_lr() == [group["lr"]] == [schedule.value(t)]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("which", MEANING)
+def test_config_of_gives_the_schedule_back(which, name):
+    config = MEANING[which].replace(learning_rate=SCHEDULES[name], weight_decay=0.1, no_weight_decay=("*.bias",))
+    net = model()
+    named = ADAPTER.named_parameters(net)
+    native = config.to_native("torch")
+    optimizer = ADAPTER.stock(native, config, named, {}) if which == "stock" else ADAPTER.exact(config, named, {})
+    resolved = config.replace(no_weight_decay=("0.bias", "1.bias"))
+    assert unirms.config_of(optimizer) == resolved
+    for number in range(3):
+        train(net, optimizer, 1, start=number)
+        unirms.lr_scheduler(optimizer).step()
+    assert unirms.config_of(optimizer) == resolved
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("which", MEANING)
+def test_a_scheduled_run_resumes_in_fresh_objects(which, name):
+    def steps(net, optimizer, first, last):
+        for number in range(first, last):
+            weights = train(net, optimizer, 1, start=number)
+            unirms.lr_scheduler(optimizer).step()
+        return weights
+
+    net, again = model(), model(1)
+    optimizer = scheduled(which, SCHEDULES[name], net)
+    steps(net, optimizer, 0, 7)
+    file = io.BytesIO()
+    torch.save([net.state_dict(), optimizer.state_dict(), unirms.lr_scheduler(optimizer).state_dict()], file)
+    file.seek(0)
+    weights, slots, count = torch.load(file, weights_only=True)
+    # Made with another schedule: as with PyTorch's own schedulers, the checkpoint says what goes on.
+    resumed = scheduled(which, schedules.Constant(learning_rate=1.0), again)
+    again.load_state_dict(weights)
+    resumed.load_state_dict(slots)
+    unirms.lr_scheduler(resumed).load_state_dict(count)
+    assert unirms.config_of(resumed) == unirms.config_of(optimizer)
+    assert equal(steps(net, optimizer, 7, 15), steps(again, resumed, 7, 15))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_loaded_count_sets_the_rate_of_groups_that_were_not_loaded(dtype):
+    schedule = SCHEDULES["cosine"]
+    optimizer = scheduled("stock", schedule, model())
+    optimizer.param_groups[0]["lr"] = torch.tensor(1.0, dtype=dtype)
+    unirms.lr_scheduler(optimizer).load_state_dict({"last_epoch": 7})  # all that schedulers of PyTorch share
+    assert float(optimizer.param_groups[0]["lr"]) == pytest.approx(schedule.value(7), rel=1e-7)
+    assert unirms.config_of(optimizer).learning_rate == schedule
+    with pytest.raises(ConfigError, match="kind"):
+        unirms.lr_scheduler(optimizer).load_state_dict({"last_epoch": 7, "schedule": {"kind": "cosin"}})
+
+
+@pytest.mark.parametrize("steps", [0, 3])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda all_: pickle.loads(pickle.dumps(all_))])
+@pytest.mark.parametrize("which", MEANING)
+def test_copies_keep_the_schedule(which, duplicate, steps):
+    net = model()
+    optimizer = scheduled(which, SCHEDULES["one_cycle"], net)
+    scheduler = unirms.lr_scheduler(optimizer)
+    for number in range(steps):
+        train(net, optimizer, 1, start=number)
+        scheduler.step()
+    for other_net, other, other_scheduler in (
+        duplicate((net, optimizer, scheduler)),
+        duplicate([scheduler, optimizer, net])[::-1],
+    ):
+        assert unirms.lr_scheduler(other) is other_scheduler is not scheduler
+        assert other_scheduler.optimizer is other
+        assert unirms.config_of(other) == unirms.config_of(optimizer)
+        for _ in range(2):  # filterwarnings=error: no complaint about the order of calls
+            train(other_net, other, 1)
+            other_scheduler.step()
+        assert other.param_groups[0]["lr"] == SCHEDULES["one_cycle"].value(steps + 2)
+    assert scheduler.last_epoch == steps
+    assert copy.copy(scheduler) is not unirms.lr_scheduler(optimizer) is scheduler
+
+
+def test_a_copy_of_the_exact_optimizer_alone_has_its_scheduler():
+    optimizer = copy.deepcopy(scheduled("exact", SCHEDULES["linear"], model()))
+    assert unirms.lr_scheduler(optimizer).optimizer is optimizer
+    assert unirms.config_of(optimizer).learning_rate == SCHEDULES["linear"]
+
+
+def test_the_checkpoint_has_nothing_more_than_with_a_scheduler_of_torch():
+    net = model()
+    ours = scheduled("stock", SCHEDULES["linear"], list(net.parameters())).state_dict()
+    stock = torch.optim.RMSprop(net.parameters())
+    torch.optim.lr_scheduler.LinearLR(stock)
+    assert ours.keys() == stock.state_dict().keys()
+    assert ours["param_groups"][0].keys() == stock.state_dict()["param_groups"][0].keys()
+
+
+def test_an_optimizer_and_its_scheduler_are_freed():
+    reference = weakref.ref(scheduled("exact", SCHEDULES["linear"], model()))
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_rate_from_elsewhere_is_a_number():
+    net = model()
+    optimizer = scheduled("exact", SCHEDULES["linear"], net)
+    optimizer.param_groups[0]["lr"] = 0.5
+    assert unirms.config_of(optimizer).learning_rate == 0.5
+    train(net, optimizer, 1)
+    unirms.lr_scheduler(optimizer).step()  # takes the rate back
+    assert unirms.config_of(optimizer).learning_rate == SCHEDULES["linear"]
+    other = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=0.5)
+    assert unirms.config_of(optimizer).learning_rate == SCHEDULES["linear"].value(1) * 0.5
+    assert unirms.lr_scheduler(optimizer) is not other
+    assert unirms.lr_scheduler(unirms.build(EXACT, "torch", net)) is None
+
+
+def test_a_group_added_later_joins_the_schedule():
+    net = model()
+    optimizer = scheduled("exact", SCHEDULES["linear"], list(net.parameters()))
+    optimizer.add_param_group({"params": [torch.nn.Parameter(torch.ones(2))]})
+    train(net, optimizer, 1)
+    unirms.lr_scheduler(optimizer).step()
+    assert [group["lr"] for group in optimizer.param_groups] == [SCHEDULES["linear"].value(1)] * 2
+
+
+def test_scaled_gradients_and_closures_go_with_the_scheduler():
+    net, plain = model(), model()
+    optimizers = [scheduled("exact", SCHEDULES["cosine"], each) for each in (net, plain)]
+    scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
+    for number in range(3):
+        optimizers[0].zero_grad()
+        scaler.scale(net(torch.full((2, 4), number + 1.0)).square().mean()).backward()
+        scaler.step(optimizers[0])
+        scaler.update()
+
+        def closure(inputs=torch.full((2, 4), number + 1.0)):  # noqa: B008
+            optimizers[1].zero_grad()
+            loss = plain(inputs).square().mean()
+            loss.backward()
+            return loss
+
+        optimizers[1].step(closure)
+        for optimizer in optimizers:
+            unirms.lr_scheduler(optimizer).step()
+    assert equal(net.parameters(), plain.parameters())
+
+
+def test_it_can_be_a_part_of_a_sequence_of_torch():
+    net = model()
+    optimizer = scheduled("stock", SCHEDULES["linear"], net)
+    late = torch.optim.lr_scheduler.ConstantLR(optimizer, factor=0.5, total_iters=100)
+    chain = torch.optim.lr_scheduler.SequentialLR(optimizer, [unirms.lr_scheduler(optimizer), late], milestones=[2])
+    rates = []
+    for number in range(3):
+        train(net, optimizer, 1, start=number)
+        rates.append(optimizer.param_groups[0]["lr"])
+        chain.step()
+    assert rates[:2] == [SCHEDULES["linear"].value(t) for t in range(2)]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import difflib
+import re
+import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -26,6 +28,10 @@ FORMAT: Final = "python"
 _PARTIAL: Final = "functools.partial"
 _PARAMETERS: Final = {"params", "parameters", "parameter_list"}
 _NUMPY_NUMBERS: Final[dict[str, Any]] = {"numpy.float32": np.float32, "numpy.float64": np.float64}
+_CHAIN: Final = 50_000
+"""Python 3.10's parser ends the process on a chain of 200,000 operations (`1+1+…`, `a.b.b…`); later ones raise."""
+_OPERATOR: Final = re.compile(r"[^\w\s]")
+_SEPARATOR: Final = re.compile("[,;]")
 _NEAR: Final = 0.85
 """How alike a name must be to that of a known class, by difflib: RMSProb is (0.857), Rprop is not (0.833)."""
 
@@ -43,6 +49,8 @@ def recipes(source: str, name: str = "the source") -> tuple[Recipe, ...]:
 
 
 def _parsed(source: str, name: str) -> ast.Module:
+    if sys.version_info < (3, 11) and _longest_chain(source) > _CHAIN:
+        raise ConfigError([f"{name}: it is nested too deeply to be read"])
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes and the like are none of ours
@@ -54,6 +62,11 @@ def _parsed(source: str, name: str) -> ast.Module:
         raise ConfigError([f"{name}: it is nested too deeply to be read"]) from None
     except ValueError as error:  # null characters; an integer of more than 4300 digits
         raise ConfigError([f"{name}: it is not Python: {error}"]) from None
+
+
+def _longest_chain(source: str) -> int:
+    """Return the most operators, dots and brackets between two commas, which no chain of operations can exceed."""
+    return max(len(_OPERATOR.findall(part)) for part in _SEPARATOR.split(source))
 
 
 class _Names:

@@ -61,7 +61,9 @@ def carries(
     """Return an argument that is a config field under another name."""
 
     def write(config: RMSPropConfig) -> Any:
-        value = getattr(config, config_field)
+        # The class gets the first rate of a schedule, which has an object of its own in every framework.
+        rate = config_field == "learning_rate"
+        value = config.initial_learning_rate if rate else getattr(config, config_field)
         return SMALLEST if positive and value == 0 else value
 
     return Argument(name, (config_field,), default, lambda value: {config_field: value}, write, aliases, positive)

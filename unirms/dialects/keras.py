@@ -153,5 +153,9 @@ DIALECT = Dialect(
     rounds=("learning_rate", "weight_decay"),
     behaviour=BEHAVIOUR,
     variants={"tf_keras.optimizers.RMSprop": TF_KERAS},
-    remarks=("Gradients with repeated rows (IndexedSlices) sum the squares instead of squaring the sum.",),
+    remarks=(
+        "Gradients with repeated rows (IndexedSlices) sum the squares instead of squaring the sum.",
+        "Compiled (tf.function, XLA), ExponentialDecay(staircase=True) is one update late for some decay_steps, as 41: "
+        "division by a constant becomes multiplication by its rounded reciprocal. A schedule of unirms is not.",
+    ),
 )

@@ -21,6 +21,7 @@ import numpy as np
 from unirms import reference
 from unirms.config import RMSPropConfig
 from unirms.effects.gradients import SEED, Stream
+from unirms.schedules import Schedule
 from unirms.state import Array, OptimizerState
 
 PARAMETER: Final = "weight"
@@ -40,13 +41,18 @@ def run(config: RMSPropConfig, stream: Stream, begin: Array, *, halves: bool) ->
     """Yield the weights and the state after every step; with `halves`, the second half has half the learning rate."""
     params = {PARAMETER: begin}
     state = reference.init(config, params)
-    later = config.replace(learning_rate=config.learning_rate / 2) if halves else config
+    later = config.replace(learning_rate=_halved(config)) if halves else config
     for index, gradient in enumerate(stream.gradients):
         now = config if index < half(stream) else later
         with np.errstate(over="ignore"):  # a long double may be too large
             grads = {PARAMETER: gradient.astype(np.float64)}
         params, state = reference.step(now, params, grads, state)
         yield params[PARAMETER], state
+
+
+def _halved(config: RMSPropConfig) -> Schedule | float:
+    rate = config.learning_rate
+    return rate / 2 if isinstance(rate, float) else rate.scaled(0.5)
 
 
 def half(stream: Stream) -> int:

@@ -22,7 +22,31 @@ from unirms.schedules.decays import (
     Step,
 )
 
+KINDS: tuple[str, ...] = tuple(
+    kind.model_fields["kind"].default
+    for kind in (
+        Constant,
+        Step,
+        MultiStep,
+        Piecewise,
+        Exponential,
+        NaturalExponential,
+        InverseTime,
+        Polynomial,
+        Linear,
+        Cosine,
+        CosineRestarts,
+        OneCycle,
+        Noam,
+        Warmup,
+        Sequence,
+        Table,
+    )
+)
+"""The values of the field `kind`."""
+
 __all__ = [
+    "KINDS",
     "BaseSchedule",
     "Constant",
     "Cosine",

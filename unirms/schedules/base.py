@@ -16,6 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from unirms.errors import ConfigError
 from unirms.scalars import AsTuple, Number, to_number
+from unirms.schedules.arrays import NUMPY, Functions
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 LARGEST_COUNT = 2**53  # above it float64 no longer holds every integer
-LARGEST = np.finfo(np.float64).max
+LARGEST = float(np.finfo(np.float64).max)
 
 
 def to_integer(value: Any) -> int:
@@ -56,13 +57,22 @@ class BaseSchedule(BaseModel):
     A subclass names its rates in `RATES` (numbers, tuples of them, or schedules) and defines `_at`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     RATES: ClassVar[tuple[str, ...]]
 
-    def _at(self, t: Floats) -> Floats:
-        """Return the rates at the updates `t`, a vector of whole numbers >= 0 in float64."""
+    def _at(self, t: Any, xp: Functions) -> Any:
+        """Return the rates at the updates `t` in float64, computed with operators and the functions `xp`."""
         raise NotImplementedError
+
+    def formula(self, t: Any, xp: Functions) -> Any:
+        """Return the rate at update `t`, computed by another array library: the formula inside a compiled graph.
+
+        Args:
+            t: a scalar tensor of float64, a whole number >= 0.
+            xp: the library's functions. `t` and what they return must have Python's arithmetic and comparisons.
+        """
+        return self._at(t, xp)
 
     def value(self, t: int) -> float:
         """Return the rate of the update before which `t` updates were completed.
@@ -83,7 +93,8 @@ class BaseSchedule(BaseModel):
         if given.size and (given.dtype.kind not in "iu" or (given < 0).any()):
             raise ConfigError([f"t counts completed updates, so it must be a whole number >= 0 (given {ts!r})"])
         with np.errstate(over="ignore"):  # a decay that reaches infinity divides to 0
-            return self._at(given.astype(np.float64).ravel()).reshape(given.shape)
+            rates: Floats = self._at(given.astype(np.float64).ravel(), NUMPY).reshape(given.shape)
+        return rates
 
     @property
     def initial(self) -> float:
@@ -112,20 +123,26 @@ class BaseSchedule(BaseModel):
         return type(self)(**(fields | {name: _times(fields[name], number) for name in self.RATES}))
 
 
-def mix(start: Any, end: Any, left: Floats) -> Floats:
+def mix(start: Any, end: Any, left: Any) -> Any:
     """Return the rates between `start` (`left` is 1) and `end` (`left` is 0), exact at both."""
-    return np.asarray(start * left + end * (1.0 - left), dtype=np.float64)
+    return start * left + end * (1.0 - left)
 
 
-def power(base: float, exponent: Floats) -> Floats:
+def power(base: float, exponent: Any, xp: Functions) -> Any:
     """Return base**exponent, at most the largest double: infinity times a rate of 0 would be NaN."""
-    return np.asarray(np.minimum(np.power(base, exponent), LARGEST), dtype=np.float64)
+    return xp.minimum(xp.power(base, exponent), LARGEST)
 
 
-def progress(t: Floats, length: float, staircase: bool) -> Floats:
+def quotient(t: Any, length: float, xp: Functions) -> Any:
+    """Return t / length rounded down: the largest whole q with q * length <= t, however the division rounds."""
+    q = xp.floor(t / length)
+    q = xp.where(q * length > t, q - 1.0, q)
+    return xp.where((q + 1.0) * length <= t, q + 1.0, q)
+
+
+def progress(t: Any, length: float, staircase: bool, xp: Functions) -> Any:
     """Return t / length, rounded down for a staircase."""
-    done = np.asarray(t / length, dtype=np.float64)
-    return np.floor(done) if staircase else done
+    return quotient(t, length, xp) if staircase else t / length
 
 
 def check_increasing(name: str, boundaries: Sequence[int]) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from unirms.scalars import AsTuple, Flag
+from unirms.schedules.arrays import Functions
 from unirms.schedules.base import (
     BaseSchedule,
     Boundaries,
     Count,
-    Floats,
     Rate,
     Rates,
     Updates,
@@ -58,11 +57,11 @@ class Noam(BaseSchedule):
         """Whether all rates are 0."""
         return self.factor == 0
 
-    def _at(self, t: Floats) -> Floats:
+    def _at(self, t: Any, xp: Functions) -> Any:
         s = t + self.first_step
         # Step 0 has the rate 0 either way; counting it as 1 keeps its root away from 1 / 0.
-        rise, fall = s * self.warmup_steps**-1.5, 1.0 / np.sqrt(np.maximum(s, 1.0))
-        return np.asarray(self.factor * self.d_model**-0.5 * np.minimum(rise, fall), dtype=np.float64)
+        rise, fall = s * self.warmup_steps**-1.5, 1.0 / xp.sqrt(xp.maximum(s, 1.0))
+        return self.factor * self.d_model**-0.5 * xp.minimum(rise, fall)
 
 
 class Warmup(BaseSchedule):
@@ -96,11 +95,11 @@ class Warmup(BaseSchedule):
     def _end(self) -> float:
         return self.after.initial if self.end_learning_rate is None else self.end_learning_rate
 
-    def _at(self, t: Floats) -> Floats:
+    def _at(self, t: Any, xp: Functions) -> Any:
         steps = self.warmup_steps
-        ramp = mix(self.start_learning_rate, self._end(), np.maximum(steps - t, 0.0) / max(steps, 1))
-        after = self.after._at(t if self.overlap else np.maximum(t - steps, 0.0))
-        return np.where(t < steps, ramp, after)
+        ramp = mix(self.start_learning_rate, self._end(), xp.maximum(steps - t, 0.0) / max(steps, 1))
+        after = self.after._at(t if self.overlap else xp.maximum(t - steps, 0.0), xp)
+        return xp.where(t < steps, ramp, after)
 
 
 class Sequence(BaseSchedule):
@@ -126,13 +125,11 @@ class Sequence(BaseSchedule):
         """Whether all parts are constant with one rate."""
         return all(part.is_constant for part in self.schedules) and len({part.initial for part in self.schedules}) == 1
 
-    def _at(self, t: Floats) -> Floats:
-        starts = np.asarray((0, *self.boundaries), np.float64)
-        number = np.searchsorted(starts[1:], t, side="right")
-        rates = np.empty_like(t)
-        for i, part in enumerate(self.schedules):
-            rates[number == i] = part._at(t[number == i] - starts[i])
-        return rates
+    def _at(self, t: Any, xp: Functions) -> Any:
+        rate = self.schedules[0]._at(t, xp)
+        for start, part in zip(self.boundaries, self.schedules[1:], strict=True):
+            rate = xp.where(t < start, rate, part._at(xp.maximum(t - start, 0.0), xp))
+        return rate
 
 
 class Table(BaseSchedule):
@@ -152,10 +149,8 @@ class Table(BaseSchedule):
             raise bad_schedule("learning_rates=[] has no rate; give at least one")
         return self
 
-    def _at(self, t: Floats) -> Floats:
-        # Looked up one by one: one rate of a long table must not cost an array of the whole.
-        rows = np.minimum(t, len(self.learning_rates) - 1).astype(np.int64)
-        return np.array([self.learning_rates[row] for row in rows.tolist()], np.float64)
+    def _at(self, t: Any, xp: Functions) -> Any:
+        return xp.take(self.learning_rates, xp.minimum(t, len(self.learning_rates) - 1.0))
 
 
 Schedule = Annotated[

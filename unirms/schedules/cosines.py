@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from unirms.scalars import Flag, Number
-from unirms.schedules.base import BaseSchedule, Count, Factor, Floats, Length, Rate, bad_schedule, mix, power
+from unirms.schedules.arrays import Functions
+from unirms.schedules.base import BaseSchedule, Count, Factor, Length, Rate, bad_schedule, mix, power, quotient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -33,11 +34,11 @@ class Cosine(BaseSchedule):
     decay_steps: Length = Field(description="updates from the first rate to the end; a fraction is allowed")
     periodic: Flag = Field(default=False, description="follow the cosine back up instead of holding the end")
 
-    def _at(self, t: Floats) -> Floats:
+    def _at(self, t: Any, xp: Functions) -> Any:
         n = self.decay_steps
-        # The remainder is exact; the cosine of a large angle would lose digits with every period.
-        inside = np.fmod(t, 2 * n) if self.periodic else np.minimum(t, n)
-        return mix(self.initial_learning_rate, self.end_learning_rate, half_cosine(inside / n))
+        # Of whole periods the remainder is exact; the cosine of a large angle would lose digits with every period.
+        inside = t - quotient(t, 2 * n, xp) * (2 * n) if self.periodic else xp.minimum(t, n)
+        return mix(self.initial_learning_rate, self.end_learning_rate, half_cosine(inside / n, xp))
 
 
 class CosineRestarts(BaseSchedule):
@@ -73,33 +74,32 @@ class CosineRestarts(BaseSchedule):
             )
         return self
 
-    def _at(self, t: Floats) -> Floats:
-        i = self._period(t)
-        length = self.first_period * np.power(self.period_factor, i)
-        peak = mix(self.initial_learning_rate, self.end_learning_rate, power(self.peak_factor, i))
-        return mix(peak, self.end_learning_rate, half_cosine((t - self._start(i)) / length))
+    def _at(self, t: Any, xp: Functions) -> Any:
+        i = self._period(t, xp)
+        length = self.first_period * xp.power(self.period_factor, i)
+        peak = mix(self.initial_learning_rate, self.end_learning_rate, power(self.peak_factor, i, xp))
+        return mix(peak, self.end_learning_rate, half_cosine((t - self._start(i, xp)) / length, xp))
 
-    def _period(self, t: Floats) -> Floats:
+    def _period(self, t: Any, xp: Functions) -> Any:
         """Return the number of the period that each t is in, from 0."""
         growth = self.period_factor - 1.0
-        periods = t / self.first_period
         if growth == 0:
-            return np.floor(periods)
+            return quotient(t, self.first_period, xp)
         # The logarithm may round to either side at a restart, so it only has to find this period or the one before:
         # which of the two it is, the start of the later one decides.
-        i = np.floor(np.log1p(periods * growth) / np.log1p(growth) - 0.5)
-        return np.asarray(i + (self._start(i + 1) <= t), dtype=np.float64)
+        i = xp.floor(xp.log1p(t / self.first_period * growth) / math.log1p(growth) - 0.5)
+        return xp.where(self._start(i + 1.0, xp) <= t, i + 1.0, i)
 
-    def _start(self, i: Floats) -> Floats:
+    def _start(self, i: Any, xp: Functions) -> Any:
         """Return the updates before each period i."""
         if self.period_factor == 1:
             return i * self.first_period
         growth = self.period_factor - 1.0
-        start = np.asarray(self.first_period * np.expm1(i * np.log1p(growth)) / growth, dtype=np.float64)
+        start = self.first_period * xp.expm1(i * math.log1p(growth)) / growth
         # A restart that rounding moves past its whole update would come one update late. The sum is good to
         # i * log(factor) rounding errors, 1e-14 of it; no other start comes so near to a whole number by chance.
-        whole = np.rint(start)
-        return np.where(np.abs(start - whole) <= 1e-12 * start, whole, start)
+        whole = xp.floor(start + 0.5)
+        return xp.where(abs(start - whole) <= 1e-12 * start, whole, start)
 
 
 class OneCycle(BaseSchedule):
@@ -149,19 +149,21 @@ class OneCycle(BaseSchedule):
         first = top / 25.0 if self.initial_learning_rate is None else self.initial_learning_rate
         return first, top, first / 1e4 if self.end_learning_rate is None else self.end_learning_rate
 
-    def _at(self, t: Floats) -> Floats:
+    def _at(self, t: Any, xp: Functions) -> Any:
         first, top, end = self._ends()
         up, last = self.pct_start * self.total_steps - 1.0, self.total_steps - 1.0
-        points = np.array([0.0, up, 2.0 * up, last] if self.three_phase else [0.0, up, last])
-        rates = np.array([first, top, first, end] if self.three_phase else [first, top, end])
-        t = np.minimum(t, last)
-        phase = (t[:, None] > points[1:-1]).sum(axis=1)
-        width = points[phase + 1] - points[phase]
-        done = (t - points[phase]) / np.where(width > 0, width, 1.0)
-        left = half_cosine(done) if self.anneal_strategy == "cos" else 1.0 - done
-        return mix(rates[phase], rates[phase + 1], left)
+        points = [0.0, up, 2.0 * up, last] if self.three_phase else [0.0, up, last]
+        rates = [first, top, first, end] if self.three_phase else [first, top, end]
+        t = xp.minimum(t, last)
+        rate: Any = None
+        for (start, stop), (begin, finish) in zip(pairwise(rates), pairwise(points), strict=True):
+            done = (t - begin) / (finish - begin if finish > begin else 1.0)
+            left = half_cosine(done, xp) if self.anneal_strategy == "cos" else 1.0 - done
+            leg = mix(start, stop, left)
+            rate = leg if rate is None else xp.where(t > begin, leg, rate)
+        return rate
 
 
-def half_cosine(done: Floats) -> Floats:
+def half_cosine(done: Any, xp: Functions) -> Any:
     """Return (1 + cos(pi * done)) / 2: 1 at 0, and 0 at 1."""
-    return np.asarray((1.0 + np.cos(math.pi * done)) / 2.0, dtype=np.float64)
+    return (1.0 + xp.cos(math.pi * done)) / 2.0

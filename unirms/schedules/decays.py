@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
 from unirms.scalars import Flag, Number
+from unirms.schedules.arrays import Functions
 from unirms.schedules.base import (
     BaseSchedule,
     Boundaries,
     Count,
     Factor,
-    Floats,
     Length,
     Rate,
     Rates,
@@ -23,6 +22,7 @@ from unirms.schedules.base import (
     mix,
     power,
     progress,
+    quotient,
 )
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ class Constant(BaseSchedule):
     kind: Literal["constant"] = "constant"
     learning_rate: Rate = Field(description="rate of every update")
 
-    def _at(self, t: Floats) -> Floats:
-        return np.full_like(t, self.learning_rate)
+    def _at(self, t: Any, xp: Functions) -> Any:
+        return t * 0.0 + self.learning_rate
 
 
 class Step(BaseSchedule):
@@ -60,8 +60,8 @@ class Step(BaseSchedule):
         """Whether the factor is 1."""
         return self.gamma == 1
 
-    def _at(self, t: Floats) -> Floats:
-        return self.initial_learning_rate * power(self.gamma, progress(t, self.step_size, staircase=True))
+    def _at(self, t: Any, xp: Functions) -> Any:
+        return self.initial_learning_rate * power(self.gamma, quotient(t, self.step_size, xp), xp)
 
 
 class MultiStep(BaseSchedule):
@@ -89,9 +89,8 @@ class MultiStep(BaseSchedule):
         """Whether there is no milestone, or the factor is 1."""
         return self.gamma == 1 or not self.milestones
 
-    def _at(self, t: Floats) -> Floats:
-        passed = np.searchsorted(np.asarray(self.milestones, np.float64), t, side="right")
-        return self.initial_learning_rate * power(self.gamma, passed.astype(np.float64))
+    def _at(self, t: Any, xp: Functions) -> Any:
+        return self.initial_learning_rate * power(self.gamma, xp.reached(self.milestones, t), xp)
 
 
 class Piecewise(BaseSchedule):
@@ -114,9 +113,8 @@ class Piecewise(BaseSchedule):
         check_increasing("boundaries", self.boundaries)
         return self
 
-    def _at(self, t: Floats) -> Floats:
-        passed = np.searchsorted(np.asarray(self.boundaries, np.float64), t, side="right")
-        return np.asarray(self.learning_rates, np.float64)[passed]
+    def _at(self, t: Any, xp: Functions) -> Any:
+        return xp.take(self.learning_rates, xp.reached(self.boundaries, t))
 
 
 class Exponential(BaseSchedule):
@@ -139,8 +137,9 @@ class Exponential(BaseSchedule):
         """Whether the decay rate is 1."""
         return self.decay_rate == 1
 
-    def _at(self, t: Floats) -> Floats:
-        return self.initial_learning_rate * power(self.decay_rate, progress(t, self.decay_steps, self.staircase))
+    def _at(self, t: Any, xp: Functions) -> Any:
+        done = progress(t, self.decay_steps, self.staircase, xp)
+        return self.initial_learning_rate * power(self.decay_rate, done, xp)
 
 
 class NaturalExponential(BaseSchedule):
@@ -164,8 +163,8 @@ class NaturalExponential(BaseSchedule):
         """Whether the decay rate is 0."""
         return self.decay_rate == 0
 
-    def _at(self, t: Floats) -> Floats:
-        return self.initial_learning_rate * np.exp(-self.decay_rate * progress(t, self.decay_steps, self.staircase))
+    def _at(self, t: Any, xp: Functions) -> Any:
+        return self.initial_learning_rate * xp.exp(-self.decay_rate * progress(t, self.decay_steps, self.staircase, xp))
 
 
 class InverseTime(BaseSchedule):
@@ -188,8 +187,8 @@ class InverseTime(BaseSchedule):
         """Whether the decay rate is 0."""
         return self.decay_rate == 0
 
-    def _at(self, t: Floats) -> Floats:
-        return self.initial_learning_rate / (1.0 + self.decay_rate * progress(t, self.decay_steps, self.staircase))
+    def _at(self, t: Any, xp: Functions) -> Any:
+        return self.initial_learning_rate / (1.0 + self.decay_rate * progress(t, self.decay_steps, self.staircase, xp))
 
 
 class Polynomial(BaseSchedule):
@@ -212,12 +211,15 @@ class Polynomial(BaseSchedule):
     power: Annotated[Number, Field(gt=0)] = Field(default=1.0, description="exponent; 1 is a straight line")
     cycle: Flag = Field(default=False, description="start again over the next multiple of `decay_steps`")
 
-    def _at(self, t: Floats) -> Floats:
-        rounds = np.maximum(np.ceil(t / self.decay_steps), 1.0) if self.cycle else 1.0
-        steps = self.decay_steps * rounds
+    def _at(self, t: Any, xp: Functions) -> Any:
+        steps: Any = self.decay_steps
+        if self.cycle:
+            passed = quotient(t, self.decay_steps, xp)
+            rounds = xp.where(passed * self.decay_steps < t, passed + 1.0, passed)
+            steps = self.decay_steps * xp.maximum(rounds, 1.0)
         # Of a fraction like 2.4, the rounded multiple may be less than t by a rounding error.
-        left = np.maximum(steps - t, 0.0) / steps
-        return mix(self.initial_learning_rate, self.end_learning_rate, left**self.power)
+        left = xp.maximum(steps - t, 0.0) / steps
+        return mix(self.initial_learning_rate, self.end_learning_rate, xp.power(left, self.power))
 
 
 class Linear(BaseSchedule):
@@ -234,6 +236,6 @@ class Linear(BaseSchedule):
     end_learning_rate: Rate = Field(default=0.0, description="rate from t = decay_steps on")
     decay_steps: Length = Field(description="updates from the first rate to the end; a fraction is allowed")
 
-    def _at(self, t: Floats) -> Floats:
-        left = np.maximum(self.decay_steps - t, 0.0) / self.decay_steps
+    def _at(self, t: Any, xp: Functions) -> Any:
+        left = xp.maximum(self.decay_steps - t, 0.0) / self.decay_steps
         return mix(self.initial_learning_rate, self.end_learning_rate, left)

@@ -1,0 +1,97 @@
+"""PyTorch: the scheduler that follows a schedule of unirms, and where an optimizer keeps it.
+
+Every kind of schedule gets this one class. PyTorch's own classes are recursions over the rate that a group holds: they
+gather rounding errors, resume only where rate and count are restored together, and nothing leads from an optimizer to
+them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from unirms.config import RMSPropConfig
+from unirms.schedules import BaseSchedule
+
+# Attribute of an optimizer, which its state dictionary leaves out.
+ATTRIBUTE = "_unirms_lr_scheduler"
+
+
+class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
+    """Sets the learning rate of all groups to `schedule.value(last_epoch)`, also of groups that are added later.
+
+    Step it after `optimizer.step()`, as any scheduler of PyTorch: `last_epoch` counts the completed updates. The rate
+    depends on that count alone, so that any `last_epoch` may be loaded. The optimizer and its scheduler refer to each
+    other; `unirms.lr_scheduler(optimizer)` returns the last one that was made.
+
+    Args:
+        optimizer: whose groups it drives.
+        schedule: the rate over the completed updates.
+        last_epoch: completed updates less one; -1 is a fresh start.
+    """
+
+    _step_count: int
+
+    def __init__(self, optimizer: torch.optim.Optimizer, schedule: BaseSchedule, last_epoch: int = -1) -> None:
+        self.schedule = schedule
+        super().__init__(optimizer, last_epoch)
+        setattr(optimizer, ATTRIBUTE, self)
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self.__dict__.update(state)
+        # PyTorch copies three attributes of an optimizer only. A scheduler that comes along finds its place again.
+        self.optimizer.__dict__.setdefault(ATTRIBUTE, self)
+        # At its first step a scheduler looks for PyTorch's patch of optimizer.step, which a copy does not have.
+        self._step_count = max(self._step_count, 2)
+
+    def get_lr(self) -> list[float]:
+        """Return the rate of the next update, once for each group."""
+        return [self.schedule.value(self.last_epoch)] * len(self.optimizer.param_groups)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the count of updates and the schedule, as plain data that `torch.load(weights_only=True)` reads."""
+        return {**super().state_dict(), "schedule": self.schedule.model_dump(mode="json")}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over the count and the schedule, and set the rate of all groups, whatever they held.
+
+        The state of one of PyTorch's schedulers has no schedule: then the count is loaded, and the schedule stays.
+
+        Raises:
+            ConfigError: its schedule is none.
+        """
+        state = dict(state_dict)
+        stated = state.pop("schedule", None)
+        schedule = self.schedule if stated is None else RMSPropConfig(learning_rate=stated).learning_rate
+        super().load_state_dict({**state, "schedule": schedule})
+        for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
+
+    def drives(self, group: Mapping[str, Any]) -> bool:
+        """Return whether the group holds the rate of this schedule, and not one from elsewhere."""
+        live, rate = group["lr"], self.schedule.value(self.last_epoch)
+        if isinstance(live, torch.Tensor):
+            return bool(torch.equal(live, torch.full_like(live, rate)))
+        return bool(live == rate)
+
+
+def follow(optimizer: torch.optim.Optimizer, config: RMSPropConfig) -> None:
+    """Give the optimizer a scheduler if the config's learning rate is a schedule."""
+    if isinstance(config.learning_rate, BaseSchedule):
+        ScheduleLR(optimizer, config.learning_rate)
+
+
+def scheduler_of(optimizer: torch.optim.Optimizer) -> ScheduleLR | None:
+    """Return the scheduler that the optimizer keeps; schedulers of PyTorch cannot be found from it."""
+    return getattr(optimizer, ATTRIBUTE, None)
+
+
+def schedule_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> BaseSchedule | None:
+    """Return the schedule that drives the group, or None where its rate is a number of the user's own."""
+    scheduler = scheduler_of(optimizer)
+    return scheduler.schedule if scheduler is not None and scheduler.drives(group) else None
