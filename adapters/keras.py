@@ -443,7 +443,7 @@ def _rounded(config: RMSPropConfig, params: Sequence[NamedParameter]) -> list[Di
     found = common.rounded_to_float32(["weight_decay"], config, params)
     wanted = config.initial_learning_rate
     actual = _number(ops.convert_to_tensor(wanted, held))
-    if actual != wanted and _tells_from(held, [param.dtype for param in params]):
+    if config.has_constant_rate and actual != wanted and _tells_from(held, [param.dtype for param in params]):
         found.append(
             Difference(
                 "learning_rate",

@@ -985,3 +985,10 @@ def test_a_compiled_staircase_of_keras_is_one_update_late_and_ours_is_not():
     assert float(native(step)) == 0.5
     assert float(tf.function(native)(step)) == 1.0  # what Keras says is 0.5: see the remarks of the dialect
     assert float(tf.function(ours)(step)) == float(tf.function(ours, jit_compile=True)(step)) == 0.5
+
+
+def test_a_schedule_hands_doubles_to_the_stock_class():
+    weights = keras.Variable(np.ones(3), dtype="float64")
+    moving = RMSPropConfig(learning_rate={"kind": "cosine", "initial_learning_rate": 0.1, "decay_steps": 7})
+    assert type(unirms.build(moving, "keras", [weights])) is keras.optimizers.RMSprop
+    assert type(unirms.build(RMSPropConfig(learning_rate=0.1), "keras", [weights])) is UniRMSProp
