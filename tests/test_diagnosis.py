@@ -10,7 +10,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import unirms
@@ -431,6 +431,7 @@ def check_any_recipe(recipe, dtype):
 
 
 @settings(max_examples=200)
+@example(Recipe("hydra", "torch.optim.RMSprop", {}, remarks=(".",)), None)
 @given(any_recipe, st.sampled_from([None, *DTYPES]))
 def test_any_recipe_gives_diagnoses(recipe, dtype):
     check_any_recipe(recipe, dtype)

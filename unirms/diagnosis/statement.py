@@ -203,10 +203,10 @@ def surprises(recipe: Recipe) -> Iterator[Diagnosis]:
 
 def remarks(recipe: Recipe) -> Iterator[Diagnosis]:
     """Yield what the tool does with a recipe that a reader of it would not expect."""
-    for remark in filter(None, recipe.remarks):
-        message, _, fix = remark.partition("; ")
-        fix = fix or "make sure that it is meant"
-        yield found("U505", message.rstrip("."), fix.rstrip("."), line=recipe.lines.get(""))
+    for remark in recipe.remarks:
+        message, fix = (part.strip(" .") for part in remark.partition("; ")[::2])
+        if message:
+            yield found("U505", message, fix or "make sure that it is meant", line=recipe.lines.get(""))
 
 
 def _unambiguous(value: object) -> str:

@@ -1,8 +1,10 @@
 """What an unknown optimizer really computes, found by giving it chosen gradients and looking at the weights.
 
-`probes` has the gradients, `estimating` guesses a config from closed forms, `fitting` refines its numbers,
-`investigation` asks and checks, `naming` finds the dialects; all of it knows an optimizer only as a `Runner`, a
-function from weights and gradients to weights. The conformance suite has the runners of the frameworks.
+`probes` has the gradients, `estimating` guesses a config from closed forms, `fitting` refines its numbers. On a
+`case`, `investigation` leads through the stages: `starting` finds a first fit, `weighing` the readings beside it,
+`checks` asks again what could refute them, and `evidence` says so; `naming` finds the dialects. All of it knows an
+optimizer only as a `Runner`, a function from weights and gradients to weights. The conformance suite has the runners of
+the frameworks.
 """
 
 from __future__ import annotations
