@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from unirms.config import RMSPropConfig
+from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.errors import UnsupportedError
 from unirms.protocol import NamedParameter
 from unirms.semantics import Difference, Fidelity
@@ -78,23 +79,87 @@ def by_weight_decay(
     return list(split.items())
 
 
-def one_config(groups: Sequence[tuple[RMSPropConfig, Sequence[str]]]) -> RMSPropConfig:
-    """Return the one config behind the groups of a live optimizer, each given with the names of its parameters.
+@dataclass(frozen=True)
+class LiveGroup:
+    """One parameter group of a live optimizer.
 
-    Groups that differ in nothing but a weight decay of 0 become `no_weight_decay`, by name.
+    Attributes:
+        config: what holds for its parameters now; without groups.
+        names: the names of its parameters; empty where the framework knows none.
+        rate_factor: its learning rate as a multiple of the optimizer's, where a schedule or the framework keeps one.
+    """
+
+    config: RMSPropConfig
+    names: Sequence[str]
+    rate_factor: float | None = None
+
+
+def one_config(found: Sequence[LiveGroup]) -> RMSPropConfig:
+    """Return the one config behind the groups of a live optimizer.
+
+    The first group says what holds for all; others become groups of the config, by name. Groups that differ in nothing
+    but a weight decay of 0 become `no_weight_decay`.
 
     Raises:
-        UnsupportedError: they differ otherwise, or have no names to tell them apart.
+        UnsupportedError: they differ and have no names to tell them apart, or differ in what no group can override.
     """
-    decayed = max((config for config, _ in groups), key=lambda config: config.weight_decay)
+    found = _merged(found)
+    base = found[0]
+    alike = [one for one in found if _without_decay(one) == _without_decay(base)]
+    base = max(alike, key=lambda one: one.config.weight_decay)
     exempt: list[str] = []
-    for config, names in groups:
-        if config == decayed:
+    groups: list[ParameterGroup] = []
+    for one in found:
+        if one.config == base.config and one.rate_factor == base.rate_factor:
             continue
-        if config != decayed.replace(weight_decay=0.0) or not names:
-            raise UnsupportedError("its parameter groups have different hyperparameters, which a config cannot say yet")
-        exempt += [glob.escape(name) for name in names]
-    return decayed.replace(no_weight_decay=(*decayed.no_weight_decay, *exempt))
+        if not one.names:
+            raise UnsupportedError(
+                "its parameter groups differ and have no names to tell them apart; give the optimizer named parameters"
+            )
+        escaped = [glob.escape(name) for name in one.names]
+        if one in alike and one.config.weight_decay == 0:
+            exempt += escaped
+        else:
+            groups.append(ParameterGroup(match=tuple(escaped), **_overrides(base, one)))
+    kept = (*base.config.no_weight_decay, *exempt)
+    return base.config.replace(no_weight_decay=kept, groups=tuple(groups))
+
+
+def _merged(found: Sequence[LiveGroup]) -> list[LiveGroup]:
+    """Return the groups with equal ones made one, the names in order; one without names leaves all of it nameless."""
+    merged: list[LiveGroup] = []
+    for one in found:
+        same = next(
+            (i for i, m in enumerate(merged) if (m.config, m.rate_factor) == (one.config, one.rate_factor)), None
+        )
+        if same is None:
+            merged.append(one)
+        else:
+            both = merged[same].names and one.names
+            merged[same] = replace(merged[same], names=[*merged[same].names, *one.names] if both else [])
+    return merged
+
+
+def _without_decay(one: LiveGroup) -> tuple[RMSPropConfig, float | None]:
+    return one.config.replace(weight_decay=0.0), one.rate_factor
+
+
+def _overrides(base: LiveGroup, one: LiveGroup) -> dict[str, Any]:
+    """Return what a group of a config has to say for its parameters to have the config of `one`."""
+    changed = {
+        field: getattr(one.config, field)
+        for field in RMSPropConfig.model_fields
+        if getattr(one.config, field) != getattr(base.config, field)
+    }
+    if one.rate_factor is not None and one.rate_factor != base.rate_factor:
+        changed.pop("learning_rate", None)
+        changed["learning_rate_factor"] = one.rate_factor / (base.rate_factor or 1.0)
+    if changed.get("momentum") == 0:
+        changed.pop("nesterov", None)  # it goes with the momentum
+    unsaid = [field for field in changed if field not in ParameterGroup.model_fields]
+    if unsaid:
+        raise UnsupportedError(f"its parameter groups differ in {', '.join(unsaid)}, which a config cannot say")
+    return changed
 
 
 _FIRST_MEAN_SQUARE = "_unirms_initial_mean_square"
@@ -116,9 +181,23 @@ def refuse_dtypes(params: Sequence[NamedParameter], allowed: Sequence[str]) -> l
     return [f"parameters of dtype {dtype} are not supported; it computes {', '.join(allowed)}" for dtype in wrong]
 
 
-def refuse_clip(config: RMSPropConfig) -> list[str]:
-    """Return a reason if the config clips and the stock class was not enough."""
-    return ["clipping is not built into its exact optimizer yet; clip the gradients yourself"] if config.clip else []
+def refuse_pending(config: RMSPropConfig, built: Sequence[str] = ()) -> list[str]:
+    """Return a reason for each field that the exact class does not compute yet."""
+    pending = {
+        "groups": bool(config.groups),
+        "clip": bool(config.clip),
+        "l1": config.weight_decay_mode == "l1" and config.weight_decay > 0,
+        "gradient_centralization": config.gradient_centralization != "none",
+        "gradient_accumulation_steps": config.gradient_accumulation_steps > 1,
+        "non_finite": config.non_finite != "propagate",
+        "sparse": config.sparse != "dense",
+        "ema_decay": config.ema_decay > 0,
+    }
+    return [
+        f"{name} is not built into its exact optimizer yet"
+        for name, used in pending.items()
+        if used and name not in built
+    ]
 
 
 def _iterated(entries: Iterable[Any]) -> Iterable[Any]:

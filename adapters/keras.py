@@ -346,7 +346,7 @@ class KerasAdapter:
         reasons = common.refuse_dtypes(params, DTYPES)
         if backend != "tensorflow":
             reasons.append(f"it is made for Keras's TensorFlow backend, and KERAS_BACKEND is {backend}")
-        return [*reasons, *common.refuse_clip(config)] if exact else reasons
+        return [*reasons, *common.refuse_pending(config)] if exact else reasons
 
     def stock(
         self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter], options: Mapping[str, Any]
@@ -379,6 +379,10 @@ class KerasAdapter:
 
     def lr_scheduler(self, optimizer: Any) -> None:
         """Return None: Keras asks the schedule itself, at every update."""
+
+    def swap_average(self, optimizer: Any) -> None:
+        """Exchange the weights and their running means."""
+        raise UnsupportedError(f"{self.framework}: running means of the weights are not built yet")
 
     def owns(self, optimizer: Any) -> bool:
         """Return whether it is `keras.optimizers.RMSprop` or `UniRMSProp`; other subclasses may compute anything."""
@@ -414,7 +418,7 @@ class KerasAdapter:
                 variables = getattr(optimizer, attribute) if used[slot] else []
                 # A variable that its gradient overwrites has no slots: None.
                 slots[slot] = {n: _array(v) for n, v in zip(names, variables, strict=False) if v is not None}
-        return OptimizerState(step=int(_number(optimizer.iterations)), **slots)
+        return OptimizerState.of(int(_number(optimizer.iterations)), slots)
 
 
 _REPEATED_ROWS = Difference(

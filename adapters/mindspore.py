@@ -249,7 +249,7 @@ class MindSporeAdapter:
             for name, count in Counter(param.value.name for param in params).items()
             if count > 1
         ]
-        return [*reasons, *common.refuse_clip(config)] if exact else reasons
+        return [*reasons, *common.refuse_pending(config)] if exact else reasons
 
     def stock(
         self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter], options: Mapping[str, Any]
@@ -272,6 +272,10 @@ class MindSporeAdapter:
     def lr_scheduler(self, optimizer: Any) -> None:
         """Return None: MindSpore asks the schedule itself, at every update."""
 
+    def swap_average(self, optimizer: Any) -> None:
+        """Exchange the weights and their running means."""
+        raise UnsupportedError(f"{self.framework}: running means of the weights are not built yet")
+
     def owns(self, optimizer: Any) -> bool:
         """Return whether it is one of MindSpore's two RMSProps or `UniRMSProp`; other subclasses compute anything."""
         return type(optimizer) in {nn.RMSProp, experimental.RMSprop, UniRMSProp}
@@ -287,7 +291,7 @@ class MindSporeAdapter:
             UnsupportedError: its schedule is not exactly one of unirms, or its groups differ.
         """
         if isinstance(optimizer, experimental.RMSprop):
-            return common.one_config([_config_of_group(group) for group in optimizer.param_groups])
+            return common.one_config([common.LiveGroup(*_config_of_group(group)) for group in optimizer.param_groups])
         sources = [optimizer.get_lr_parameter(param) for param in optimizer.parameters]
         rates = {
             id(source): _rate(source, optimizer.init_learning_rate) for source in {id(s): s for s in sources}.values()
@@ -301,10 +305,10 @@ class MindSporeAdapter:
         if isinstance(optimizer, experimental.RMSprop):
             groups = [group for group in optimizer.param_groups for _ in group["params"]]
             uses = [(group["centered"], group["momentum"] > 0) for group in groups]
-            return OptimizerState(step=0, **_slots(optimizer, EXPERIMENTAL_SLOTS, uses))
+            return OptimizerState.of(0, _slots(optimizer, EXPERIMENTAL_SLOTS, uses))
         uses = [(optimizer.centered, optimizer.momentum > 0)] * len(optimizer.parameters)
         done = int(optimizer.global_step.asnumpy()[0])
-        return OptimizerState(step=done, **_slots(optimizer, SLOTS, uses))
+        return OptimizerState.of(done, _slots(optimizer, SLOTS, uses))
 
 
 def _named(params: Any) -> list[NamedParameter]:
@@ -447,7 +451,7 @@ def _stock_config(optimizer: nn.RMSProp, rates: Sequence[float | BaseSchedule]) 
     names = _names(optimizer)
     config = common.one_config(
         [
-            (
+            common.LiveGroup(
                 RMSPropConfig.from_native("mindspore", **live, weight_decay=decay).replace(
                     learning_rate=rate, no_weight_decay=()
                 ),

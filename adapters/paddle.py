@@ -76,7 +76,7 @@ class UniRMSProp(paddle.optimizer.RMSProp):
         if any(isinstance(parameter, dict) for parameter in parameters or ()) or config.groups:
             raise UnsupportedError("paddle: UniRMSProp has no parameter groups; make one optimizer for each")
         if config.clip:
-            raise UnsupportedError(f"paddle: {common.refuse_clip(config)[0]}")
+            raise UnsupportedError(f"paddle: {common.refuse_pending(config)[0]}")
         super().__init__(
             scheduler or paddle_schedules.learning_rate_for(config),
             **{field: getattr(config, field) for field in LIVE},
@@ -379,7 +379,7 @@ class PaddleAdapter:
         """Return why this cannot be built: dtypes and clips that Paddle has no CPU kernels for."""
         reasons = common.refuse_dtypes(params, DTYPES)
         if exact:
-            return [*reasons, *common.refuse_clip(config)]
+            return [*reasons, *common.refuse_pending(config)]
         if len({param.dtype for param in params}) > 1:
             reasons.append("the stock class steps parameters of one dtype only")
         return [*reasons, *_clip_refusals(config, params)]
@@ -410,6 +410,10 @@ class PaddleAdapter:
         rate = optimizer._learning_rate
         return rate if isinstance(rate, paddle.optimizer.lr.LRScheduler) else None
 
+    def swap_average(self, optimizer: Any) -> None:
+        """Exchange the weights and their running means."""
+        raise UnsupportedError(f"{self.framework}: running means of the weights are not built yet")
+
     def owns(self, optimizer: Any) -> bool:
         """Return whether it is `paddle.optimizer.RMSProp` or `UniRMSProp`; other subclasses may compute anything."""
         return type(optimizer) in {paddle.optimizer.RMSProp, UniRMSProp}
@@ -427,7 +431,7 @@ class PaddleAdapter:
             return optimizer.config.replace(learning_rate=_rate(optimizer), **live)
         groups = _groups(optimizer)
         config = common.one_config(
-            [_config_of(optimizer, group, param) for group in groups for param in group["params"]]
+            [common.LiveGroup(*_config_of(optimizer, group, param)) for group in groups for param in group["params"]]
         )
         if len(groups) > 1 and any(isinstance(clip, ClipByGlobalNorm) for clip in config.clip):
             raise UnsupportedError("it clips each parameter group by its own norm, which a config cannot say")
@@ -441,7 +445,7 @@ class PaddleAdapter:
         prefix = f"{optimizer._name}_" if optimizer._name else ""
         slots = {slot: _arrays(optimizer, prefix + SLOTS[slot]) if slot in _used(optimizer) else {} for slot in SLOTS}
         step = _steps_of(optimizer) if isinstance(optimizer, UniRMSProp) else 0
-        return OptimizerState(step=step, **slots)
+        return OptimizerState.of(step, slots)
 
 
 def _dtype_limits(params: Sequence[NamedParameter]) -> list[Difference]:

@@ -227,7 +227,7 @@ class TorchAdapter:
         """Return why this cannot be built; the stock class takes complex parameters too."""
         if not exact:
             return common.refuse_dtypes(params, (*DTYPES, "complex64", "complex128"))
-        return [*common.refuse_dtypes(params, DTYPES), *common.refuse_clip(config)]
+        return [*common.refuse_dtypes(params, DTYPES), *common.refuse_pending(config)]
 
     def stock(
         self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter], options: Mapping[str, Any]
@@ -250,6 +250,10 @@ class TorchAdapter:
         """Return the scheduler that came with a schedule; one of PyTorch's cannot be found from its optimizer."""
         return torch_schedules.scheduler_of(optimizer)
 
+    def swap_average(self, optimizer: Any) -> None:
+        """Exchange the weights and their running means."""
+        raise UnsupportedError(f"{self.framework}: running means of the weights are not built yet")
+
     def owns(self, optimizer: Any) -> bool:
         """Return whether it is `torch.optim.RMSprop` or `UniRMSProp`; other subclasses may compute anything."""
         return type(optimizer) in {torch.optim.RMSprop, UniRMSProp}
@@ -262,7 +266,7 @@ class TorchAdapter:
         """
         return common.one_config([self._config_of_group(optimizer, group) for group in optimizer.param_groups])
 
-    def _config_of_group(self, optimizer: Any, group: Mapping[str, Any]) -> tuple[RMSPropConfig, list[str]]:
+    def _config_of_group(self, optimizer: Any, group: Mapping[str, Any]) -> common.LiveGroup:
         live = {name: _plain(group[name]) for name in LIVE}
         names = [str(name) for name in group.get("param_names", [])]
         if isinstance(optimizer, UniRMSProp):
@@ -271,7 +275,7 @@ class TorchAdapter:
         else:
             config = common.with_seed(optimizer, RMSPropConfig.from_native("torch", **live))
         schedule = torch_schedules.schedule_of(optimizer, group)
-        return (config if schedule is None else config.replace(learning_rate=schedule)), names
+        return common.LiveGroup(config if schedule is None else config.replace(learning_rate=schedule), names)
 
     def state_of(self, optimizer: Any) -> OptimizerState:
         """Return the accumulators; parameters that have not stepped yet are left out."""
@@ -283,7 +287,7 @@ class TorchAdapter:
             for slot, key in SLOTS.items():
                 if key in state:
                     slots[slot][name] = _array(state[key])
-        return OptimizerState(step=max(steps), **slots)
+        return OptimizerState.of(max(steps), slots)
 
 
 def _groups(config: RMSPropConfig, params: Sequence[NamedParameter]) -> list[dict[str, Any]]:

@@ -18,11 +18,15 @@ from unirms.conformance.recordings import Recording, recordings
 from unirms.diagnosis import CODES
 from unirms.diagnosis.catalogue import Code
 from unirms.dialects.base import REQUIRED, Dialect
+from unirms.dialects.table import Row, rows
+from unirms.effects import effect, percent
 
 DOCS = Path(__file__).parent
 FILES = sorted(DOCS.glob("*.md"))
 # A dialect that needs a learning rate gets one, which is not shown.
 ANY_RATE = 0.5
+# From gradients far below the epsilon that is imitated to gradients far above it.
+SCALES = (1e-6, 1e-3, 1e-2, 1e-1, 1.0)
 
 
 def meaning() -> str:
@@ -106,6 +110,11 @@ def refusals() -> str:
     return _table(["class", "refuses", "as"], rows)
 
 
+def arguments() -> str:
+    """Return a section for each dialect with a row for every name that its class takes: what becomes of it."""
+    return "\n\n".join(_arguments_of(dialect) for dialect in dialects.all_dialects().values())
+
+
 def formats() -> str:
     """Return a row for each format of recipes: what it is, and whether it is written, too."""
     rows = []
@@ -115,6 +124,19 @@ def formats() -> str:
     return _table(["format", "what is read", "written in"], rows)
 
 
+def substitutes() -> str:
+    """Return a row for each size of gradients: the eps with which PyTorch comes closest to TensorFlow 1's epsilon."""
+    begun = RMSPropConfig.from_native("tf1", learning_rate=0.01, epsilon=1e-3, momentum=0.9)
+    forgotten = begun.replace(initial_mean_square=0)
+    found = [effect(config.to_native("torch"), scales=SCALES).substitutes for config in (begun, forgotten)]
+    rows = []
+    for pair in zip(*found, strict=True):
+        cells = [(f"{best.epsilon:.3g}", percent(best.difference)) for best in pair]
+        rows.append([f"{pair[0].scale:g}", *cells[0], *cells[1]])
+    heads = [f"best `eps`, first mean square {config.initial_mean_square:g}" for config in (begun, forgotten)]
+    return _table(["size of the gradients", heads[0], "what remains", heads[1], "what remains"], rows)
+
+
 PARTS: dict[str, Callable[[], str]] = {
     "meaning": meaning,
     "names": names,
@@ -122,8 +144,31 @@ PARTS: dict[str, Callable[[], str]] = {
     "recorded": recorded,
     "codes": codes,
     "refusals": refusals,
+    "arguments": arguments,
     "formats": formats,
+    "substitutes": substitutes,
 }
+
+
+def _arguments_of(dialect: Dialect) -> str:
+    found = rows(dialect)
+    in_groups = any(row.group for row in found)
+    heads = ["argument", "default", "what becomes of it", *["in a group"] * in_groups]
+    cells = [[_names(row), _code(row.default), row.becomes, *[_code(row.group) or "–"] * in_groups] for row in found]
+    lines = [f"## {dialect.name}", f"[`{dialect.target}`]({dialect.docs})", _table(heads, cells)]
+    for path, behaviour in dialect.variants.items():
+        more, less = (", ".join(map(_code, names)) for names in (behaviour.more, behaviour.without))
+        lines.append(f"`{path}` takes {more} as well, which are not about the update, and does not take {less}.")
+    return "\n\n".join(lines)
+
+
+def _names(row: Row) -> str:
+    taken = ", ".join(map(_code, row.names)) or "–"
+    return f"{taken} (later {', '.join(map(_code, row.announced))})" if row.announced else taken
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""
 
 
 def _section(name: str, code: Code) -> str:

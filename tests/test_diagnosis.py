@@ -18,7 +18,7 @@ from unirms import ConfigError, RMSPropConfig, dialects, reference
 from unirms.diagnosis import CODES, Diagnosis, diagnose, diagnose_config, warnings_of
 from unirms.diagnosis.files import diagnose_file
 from unirms.diagnosis.hazards import CENTERED_ROUNDING, DTYPES
-from unirms.diagnosis.kinds import ANY, UNKNOWN, is_flag, is_number
+from unirms.diagnosis.kinds import ANY, UNKNOWN, is_flag
 from unirms.dialects.behaviour import FLAG_TYPES, NUMBER_TYPES, VALUE_KINDS
 from unirms.recipes.base import Group, Recipe
 
@@ -138,6 +138,15 @@ def test_arguments_that_a_spelling_does_not_take():
 def test_a_value_that_is_no_number(value, code, fix):
     (found,) = of("torch.optim.RMSprop", eps=value)
     assert (found.code, found.fix, found.setting) == (code, fix, "eps")
+
+
+def test_a_long_value_is_cut_in_a_message():
+    (found,) = of("torch.optim.RMSprop", eps="x" * 100)
+    assert found.message == f"eps is the text '{'x' * 59}…, not a number"
+    (found,) = of("torch.optim.RMSprop", eps=10**5000)
+    assert found.message.startswith("torch.optim.RMSprop takes eps=a value of type int too large to show")
+    with pytest.raises(ConfigError, match=f"^rho='{'x' * 199}… is not allowed"):
+        RMSPropConfig(rho="x" * 300)
 
 
 def test_numbers_of_numpy_are_judged_by_their_type():
@@ -379,12 +388,27 @@ def test_the_data_speaks_of_arguments_that_exist(dialect):
         assert path in (dialect.target, *dialect.spellings)
 
 
+# Elsewhere 0 is a value like any other: `loss_scale=0` is refused by every config.
+ABOVE_ZERO = {"mindspore": {"epsilon"}, "mindspore-experimental": {"lr", "eps"}, "mlx": {"eps"}}
+
+
 @pytest.mark.parametrize("dialect", dialects.all_dialects().values(), ids=lambda dialect: dialect.name)
-def test_zero_is_refused_where_reading_refuses_it(dialect):
+def test_reading_refuses_zero_and_writing_avoids_it_where_the_class_refuses_it(dialect):
+    rate = dialect.name_of("learning_rate")
     for argument in dialect.arguments:
-        if is_number(argument) and {"learning_rate", "rho", "epsilon", "momentum"} & set(argument.fields):
-            assert argument.positive == dialect.behaviour.refuses(argument.name, "zero"), argument.name
-        assert not (argument.positive and is_flag(argument))
+        if is_flag(argument):
+            assert not dialect.behaviour.refuses(argument.name, "zero"), argument.name
+        elif field := next(iter({"learning_rate", "rho", "epsilon", "momentum"} & set(argument.fields)), None):
+            written = dialect.write(RMSPropConfig(**{field: 0.0}))[argument.name]
+            if argument.name in ABOVE_ZERO.get(dialect.name, ()):
+                with pytest.raises(ConfigError, match=f"refuses {argument.name}=0; it must be > 0"):
+                    dialect.read({rate: 0.1, argument.name: 0})
+                assert written == dialects.base.SMALLEST, argument.name
+            else:
+                config = dialect.read({rate: 0.1, argument.name: 0})
+                misread = (argument.name, "zero") in dialect.behaviour.misread
+                assert (getattr(config, field) == 0) != misread, argument.name
+                assert not written, argument.name
 
 
 # --- any recipe ---------------------------------------------------------------------------------------------------

@@ -9,18 +9,35 @@ from pathlib import Path
 
 import pytest
 
+from unirms import dialects
 from unirms.registry import FRAMEWORKS
 
 FOLDER = Path(__file__).parent / "frameworks"
 LIMIT = 600  # seconds; the slowest takes under 180 on two busy cores
+SLOW_LIMIT = 1200
 
 
-def run(name):
+def run(name, *options, limit=LIMIT):
     command = [sys.executable, "-m", "pytest", str(FOLDER), "--framework", name, "-q", "-p", "no:cacheprovider"]
     environment = {**os.environ, **dict(FRAMEWORKS[name].environment)}
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=LIMIT, env=environment, cwd=FOLDER.parent.parent
+        [*command, *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=limit,
+        env=environment,
+        cwd=FOLDER.parent.parent,
     )
+
+
+def check(name, done, *, at_least):
+    assert done.returncode == 0, f"{name}:\n{done.stdout[-20000:]}\n{done.stderr[-3000:]}"
+    # A framework that is missing is a failure, not a skip.
+    counts = re.search(r"(\d+) passed", done.stdout)
+    assert counts is not None
+    assert int(counts[1]) >= at_least
+    assert "skipped" not in done.stdout.splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +50,10 @@ def runs():
 
 @pytest.mark.parametrize("name", FRAMEWORKS)
 def test_framework(runs, name):
-    done = runs[name].result()
-    assert done.returncode == 0, f"{name}:\n{done.stdout[-20000:]}\n{done.stderr[-3000:]}"
-    # A framework that is missing is a failure, not a skip.
-    counts = re.search(r"(\d+) passed", done.stdout)
-    assert counts is not None
-    assert int(counts[1]) >= 40
-    assert "skipped" not in done.stdout.splitlines()[-1]
+    check(name, runs[name].result(), at_least=40)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FRAMEWORKS)
+def test_slow_tests_of_a_framework(name):
+    check(name, run(name, "--slow", "-m", "slow", limit=SLOW_LIMIT), at_least=len(dialects.all_dialects()))

@@ -115,7 +115,7 @@ def test_the_command_writes_json():
     data = json.loads(done.stdout)
     assert data["fidelity"] == "exact"
     assert data["kwargs"]["grad_clip"] == "paddle.nn.ClipGradByNorm(1.0)"
-    assert data["config"]["clip"] == [{"by": "norm", "max_norm": 1.0}]
+    assert data["config"]["clip"] == [{"by": "norm", "max_norm": 1.0, "eps": 0.0}]
     assert RMSPropConfig.model_validate(data["config"]) == RMSPropConfig.from_native("keras", clipnorm=1)
     assert "paddle.optimizer.RMSProp(" in data["code"]
 

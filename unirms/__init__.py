@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from unirms import reference as reference
     from unirms import schedules as schedules
+    from unirms.building import averaged as averaged
     from unirms.building import build as build
     from unirms.building import config_of as config_of
     from unirms.building import lr_scheduler as lr_scheduler
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from unirms.errors import FidelityWarning as FidelityWarning
     from unirms.errors import ForeignOptimizerError as ForeignOptimizerError
     from unirms.errors import FrameworkMissingError as FrameworkMissingError
+    from unirms.errors import NonFiniteGradientError as NonFiniteGradientError
     from unirms.errors import UnirmsError as UnirmsError
     from unirms.errors import UnknownNameError as UnknownNameError
     from unirms.errors import UnrepresentableError as UnrepresentableError
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from unirms.semantics import Difference as Difference
     from unirms.semantics import Fidelity as Fidelity
     from unirms.state import OptimizerState as OptimizerState
+    from unirms.state import SparseGradient as SparseGradient
     from unirms.translation import Native as Native
     from unirms.translation import Translation as Translation
     from unirms.translation import translate as translate
@@ -43,7 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "building": ("build", "config_of", "lr_scheduler", "state_of"),
+    "building": ("averaged", "build", "config_of", "lr_scheduler", "state_of"),
     "clipping": ("ClipByGlobalNorm", "ClipByNorm", "ClipByValue"),
     "config": ("ParameterGroup", "RMSPropConfig"),
     "dialects.calls": ("NativeCall",),
@@ -52,6 +55,7 @@ _HOME = {
         "FidelityWarning",
         "ForeignOptimizerError",
         "FrameworkMissingError",
+        "NonFiniteGradientError",
         "UnirmsError",
         "UnknownNameError",
         "UnrepresentableError",
@@ -59,7 +63,7 @@ _HOME = {
     ),
     "fingerprinting": ("Fingerprint", "fingerprint"),
     "semantics": ("Difference", "Fidelity"),
-    "state": ("OptimizerState",),
+    "state": ("OptimizerState", "SparseGradient"),
     "translation": ("Native", "Translation", "translate"),
 }
 _MODULE_OF = {name: module for module, names in _HOME.items() for name in names}

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 from unirms import registry
 from unirms.config import RMSPropConfig
 from unirms.errors import ConfigError, FidelityWarning, UnrepresentableError, UnsupportedError
+from unirms.grouping import members
 from unirms.names import matches
 from unirms.protocol import Adapter, NamedParameter
 from unirms.semantics import Difference, Fidelity
@@ -82,6 +84,24 @@ def lr_scheduler(optimizer: Any) -> Any:
     return registry.adapter_of(optimizer).lr_scheduler(optimizer)
 
 
+@contextmanager
+def averaged(optimizer: Any) -> Iterator[None]:
+    """Put the running means of the weights (`ema_decay`) into the model within a `with` block, and the weights after.
+
+    Evaluate or save the model in the block; do not step the optimizer there.
+
+    Raises:
+        ForeignOptimizerError: not an RMSProp of any framework.
+        UnsupportedError: the optimizer keeps no running means of the weights.
+    """
+    adapter = registry.adapter_of(optimizer)
+    adapter.swap_average(optimizer)
+    try:
+        yield
+    finally:
+        adapter.swap_average(optimizer)
+
+
 def state_of(optimizer: Any) -> OptimizerState:
     """Return the accumulators of a live optimizer as NumPy arrays, by parameter name.
 
@@ -111,8 +131,7 @@ def _check_request(
         raise UnsupportedError(f"parameter name {twice[0]!r} is given twice; names must be unique")
     if len({id(p.value) for p in params}) < len(params):
         raise UnsupportedError("a parameter is given twice under two names; it would be updated twice")
-    if config.groups:
-        _refuse(adapter, ["parameter groups are not built yet; build one optimizer for each group"])
+    members(config, [p.name for p in params])  # each group has some
 
 
 def _refuse(adapter: Adapter, reasons: Sequence[str]) -> None:

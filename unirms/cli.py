@@ -20,6 +20,7 @@ from unirms.commands.lint import lint
 from unirms.commands.schema import schema
 from unirms.commands.translate import translate
 from unirms.dialects.base import Dialect
+from unirms.dialects.table import rows
 from unirms.errors import UnirmsError
 
 app = typer.Typer(
@@ -69,11 +70,13 @@ def _overview() -> Table:
 
 def _one(dialect: Dialect) -> Table:
     table = Table(title=dialect.target, caption="\n".join([*dialect.remarks, dialect.docs]))
-    for column in ("argument", "default", "config field"):
+    found = rows(dialect)
+    in_groups = any(row.group for row in found)
+    for column in ("argument", "default", "what becomes of it", *["in a group"] * in_groups):
         table.add_column(column)
-    for argument in dialect.arguments:
-        names = ", ".join((argument.name, *argument.aliases))
-        table.add_row(names, repr(argument.default), ", ".join(argument.fields) or f"– ({argument.note})")
+    for row in found:
+        names = ", ".join((*row.names, *(f"later {name}" for name in row.announced)))
+        table.add_row(names, row.default, row.becomes, *[row.group] * in_groups)
     for field, value in dialect.fixed.items():
         table.add_row("", repr(value), f"{field} (fixed)")
     return table

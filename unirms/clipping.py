@@ -1,4 +1,8 @@
-"""What clips a gradient before it reaches the update: by value, by the norm of a tensor, by the norm of all tensors."""
+"""What clips a gradient before it reaches the update: by value, by the norm of a tensor, by the norm of all tensors.
+
+Infinities and NaN go through the formulas: a limit by value makes an infinity the limit, a norm that is infinite makes
+every finite element 0 and an infinite one NaN, and a NaN anywhere in a norm makes everything NaN that it scales.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from unirms.scalars import Number
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
+Epsilon = Annotated[Number, Field(ge=0)]
 
 
 class _Clip(BaseModel):
@@ -31,27 +36,35 @@ class ClipByValue(_Clip):
 class ClipByNorm(_Clip):
     """The gradient of each tensor is scaled down to a Euclidean norm of at most `max_norm`.
 
-    ``g * max_norm / max(norm, max_norm)``: the form of `tf.clip_by_norm`, which leaves a zero gradient zero.
+    ``g * max_norm / max(norm, max_norm)``: the form of `tf.clip_by_norm`, which leaves a zero gradient zero. With
+    `eps`, which is 1e-6 in `torch.nn.utils.clip_grad_norm_`, it is ``g * min(max_norm / (norm + eps), 1)``.
     """
 
     by: Literal["norm"] = "norm"
     max_norm: Annotated[Number, Field(gt=0)]
+    eps: Epsilon = 0.0
 
     def apply(self, grads: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
         """Return the clipped gradients, same names, shapes and dtypes."""
-        return {name: _scaled(g, _norm([g]), self.max_norm) for name, g in grads.items()}
+        return {name: _scaled(g, _norm([g]), self.max_norm, self.eps) for name, g in grads.items()}
 
 
 class ClipByGlobalNorm(_Clip):
-    """All gradients are scaled down together to a joint Euclidean norm of at most `max_norm`."""
+    """Gradients are scaled down together to a joint Euclidean norm of at most `max_norm`, as in `ClipByNorm`.
+
+    Together are all parameters that this clip holds for, or, with ``over="group"``, those of each parameter group and
+    those of none.
+    """
 
     by: Literal["global_norm"] = "global_norm"
     max_norm: Annotated[Number, Field(gt=0)]
+    eps: Epsilon = 0.0
+    over: Literal["all", "group"] = "all"
 
     def apply(self, grads: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
-        """Return the clipped gradients, same names, shapes and dtypes."""
+        """Return gradients that are clipped together, same names, shapes and dtypes."""
         norm = _norm(list(grads.values()))
-        return {name: _scaled(g, norm, self.max_norm) for name, g in grads.items()}
+        return {name: _scaled(g, norm, self.max_norm, self.eps) for name, g in grads.items()}
 
 
 Clip = Annotated[ClipByValue | ClipByNorm | ClipByGlobalNorm, Field(discriminator="by")]
@@ -63,6 +76,9 @@ def _norm(grads: list[np.ndarray[Any, Any]]) -> Any:
     return np.sqrt(sum((np.sum(np.square(g), dtype=dtype) for g in grads), start=dtype.type(0)))
 
 
-def _scaled(grad: np.ndarray[Any, Any], norm: Any, max_norm: float) -> np.ndarray[Any, Any]:
-    limit = grad.dtype.type(max_norm)
-    return np.asarray(grad * limit / np.maximum(norm, limit), dtype=grad.dtype)
+def _scaled(grad: np.ndarray[Any, Any], norm: Any, max_norm: float, eps: float) -> np.ndarray[Any, Any]:
+    rounded = grad.dtype.type
+    limit = rounded(max_norm)
+    if eps == 0:
+        return np.asarray(grad * limit / np.maximum(norm, limit), dtype=grad.dtype)
+    return np.asarray(grad * np.minimum(limit / (norm + rounded(eps)), rounded(1)), dtype=grad.dtype)

@@ -2,34 +2,38 @@
 
 The update of one tensor, in order (the executable form is `unirms.reference`)::
 
-    g = grad / loss_scale;  g = -g if maximize;  g = clip(g)
-    weight decay:  g = g + weight_decay * w   ("l2")   or   w = w - lr * weight_decay * w   ("decoupled")
+    g = grad / loss_scale;  g = the mean of gradient_accumulation_steps such gradients, updating after the last one
+    non_finite, if any g has an infinity or a NaN: go on, skip this update (it is not counted), or raise
+    g = -g if maximize;  g = g - mean(g) over all axes but one, if gradient_centralization;  g = clip(g)
+    weight decay:  g = g + weight_decay * w   ("l2")   or   g = g + weight_decay * sign(w)   ("l1")
+                   or   w = w - lr * weight_decay * w   ("decoupled")
     v = rho * v + (1 - rho) * g * g                    v starts at initial_mean_square
     a = rho * a + (1 - rho) * g                        centered only; d = v - a * a, otherwise d = v
     den = sqrt(d + epsilon)  ("inside_sqrt")    or     sqrt(d) + epsilon  ("outside_sqrt")
     m = momentum * m + lr * g / den;  w = w - m        lr_in_momentum
     b = momentum * b + g / den;       w = w - lr * b   otherwise
     nesterov: the step is  momentum * m + lr * g / den,  or  lr * (momentum * b + g / den)
+    ema_decay > 0:  average = ema_decay * average + (1 - ema_decay) * w, and average = w up to update ema_start + 1
 
 Sources: Tieleman and Hinton, Lecture 6.5 (2012); Graves, "Generating Sequences With Recurrent Neural Networks"
 (arXiv:1308.0850) for the centered form; Dozat (2016) for Nesterov momentum inside an adaptive method; Loshchilov and
-Hutter (arXiv:1711.05101) for decoupled weight decay.
+Hutter (arXiv:1711.05101) for decoupled weight decay; Yong et al. (arXiv:2004.01461) for gradient centralization.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from unirms.clipping import Clip, ClipByNorm, ClipByValue
-from unirms.errors import ConfigError, as_given
-from unirms.names import Pattern, matches
-from unirms.scalars import AsTuple, Flag, Number
+from unirms.errors import ConfigError, as_given, did_you_mean
+from unirms.names import Pattern, Patterns, matches
+from unirms.scalars import AsTuple, Flag, Number, to_tuple
 from unirms.schedules import KINDS, BaseSchedule, Schedule
+from unirms.schedules.base import Count, Updates
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +54,10 @@ LearningRate = Annotated[
 
 EpsilonPlacement = Literal["inside_sqrt", "outside_sqrt"]
 NegativeVariance = Literal["propagate", "skip", "clamp"]
-WeightDecayMode = Literal["l2", "decoupled"]
+WeightDecayMode = Literal["l2", "decoupled", "l1"]
+OutputAxis = Literal["none", "first_axis", "last_axis"]
+NonFinite = Literal["propagate", "skip", "raise"]
+Sparse = Literal["dense", "lazy"]
 
 
 class ParameterGroup(BaseModel):
@@ -66,6 +73,20 @@ class ParameterGroup(BaseModel):
     momentum: NonNegative | None = None
     centered: Flag | None = None
     weight_decay: NonNegative | None = None
+    clip: Annotated[
+        tuple[Clip, ...] | None, BeforeValidator(lambda value: None if value is None else to_tuple(value))
+    ] = None
+
+    def restricted_to(self, fields: Collection[str]) -> ParameterGroup:
+        """Return the group with those of its overrides alone that are of these fields of a config."""
+        kept = {name: getattr(self, name) for name in type(self).model_fields if name in fields}
+        factor = self.learning_rate_factor if "learning_rate" in fields else None
+        return ParameterGroup(match=self.match, learning_rate_factor=factor, **kept)
+
+    def overrides(self) -> dict[str, Any]:
+        """Return the fields of a config that the group sets, with their values; a factor of the rate is none."""
+        found = {name: getattr(self, name) for name in type(self).model_fields}
+        return {n: v for n, v in found.items() if v is not None and n not in {"match", "learning_rate_factor"}}
 
     @model_validator(mode="after")
     def _one_learning_rate(self) -> Self:
@@ -109,16 +130,38 @@ class RMSPropConfig(BaseModel):
     bias_correction: Flag = Field(default=False, description="divide both means by 1 - rho**t, t counting from 1")
     weight_decay: NonNegative = Field(default=0.0, description="coefficient of the weight decay")
     weight_decay_mode: WeightDecayMode = Field(
-        default="decoupled", description="added to the gradient, or taken off the weight"
+        default="decoupled",
+        description="added to the gradient (l2), taken off the weight (decoupled), or added as its sign (l1)",
     )
-    no_weight_decay: Annotated[tuple[Pattern, ...], AsTuple] = Field(
-        default=(), description="name patterns of parameters without weight decay"
+    no_weight_decay: Patterns = Field(
+        default=(),
+        description="name patterns of parameters without weight decay; mindspore stands for *beta* and *gamma*",
     )
     clip: Annotated[tuple[Clip, ...], AsTuple] = Field(
         default=(), description="clips, applied in this order before decay"
     )
+    gradient_centralization: OutputAxis = Field(
+        default="none",
+        description="which axis of a tensor of rank > 1 has the outputs: over all others the gradient's mean is "
+        "taken off (first_axis in PyTorch's layout, last_axis in Keras's)",
+    )
     loss_scale: Positive = Field(default=1.0, description="gradients are divided by it")
+    gradient_accumulation_steps: Count = Field(
+        default=1, description="gradients of which an update takes the mean; schedules count updates"
+    )
+    non_finite: NonFinite = Field(
+        default="propagate",
+        description="when a gradient has an infinity or NaN: go on, skip the update uncounted, or raise an error",
+    )
+    sparse: Sparse = Field(
+        default="dense",
+        description="gradients by rows: as if they were dense, or only the given rows decay, coast and move (lazy)",
+    )
     maximize: Flag = Field(default=False, description="ascend instead of descend")
+    ema_decay: Fraction = Field(
+        default=0.0, description="decay of the running mean of the weights, kept beside them; 0 means none"
+    )
+    ema_start: Updates = Field(default=0, description="completed updates before that mean begins")
     groups: Annotated[tuple[ParameterGroup, ...], AsTuple] = Field(
         default=(), description="overrides by parameter name"
     )
@@ -142,6 +185,22 @@ class RMSPropConfig(BaseModel):
         if self.bias_correction and self.rho == 1:
             raise PydanticCustomError(
                 "no_correction", "bias_correction=True divides by 1 - rho**t, which is 0 for rho=1; use rho < 1"
+            )
+        for index, group in enumerate(self.groups):
+            if group.learning_rate is not None and isinstance(self.learning_rate, BaseSchedule):
+                raise PydanticCustomError(
+                    "fixed_rate",
+                    "groups.{index}.learning_rate={rate} would replace a schedule, whose shape holds for all "
+                    "parameters; write learning_rate_factor",
+                    {"index": index, "rate": group.learning_rate},
+                )
+        if self.sparse == "lazy" and (self.gradient_accumulation_steps > 1 or self.gradient_centralization != "none"):
+            other = "gradient_accumulation_steps" if self.gradient_accumulation_steps > 1 else "gradient_centralization"
+            raise PydanticCustomError(
+                "lazy_sum",
+                "sparse='lazy' and {other}={value} do not go together, since a mean over gradients or rows has no "
+                "untouched rows; use sparse='dense'",
+                {"other": other, "value": repr(getattr(self, other))},
             )
         return self
 
@@ -240,10 +299,14 @@ class RMSPropConfig(BaseModel):
         """Return the config that holds for one parameter: groups and `no_weight_decay` resolved away."""
         if not self.groups and not self.no_weight_decay:
             return self
-        group = next((group for group in self.groups if matches(name, group.match)), None)
-        chosen = self.for_group(group)
+        group = self.group_of(name)
+        chosen = self.for_group(None if group is None else self.groups[group])
         exempt = {"weight_decay": 0.0} if matches(name, chosen.no_weight_decay) else {}
         return chosen.replace(no_weight_decay=(), **exempt)
+
+    def group_of(self, name: str) -> int | None:
+        """Return the index of the group that a parameter is in, the first that matches its name; None for none."""
+        return next((index for index, group in enumerate(self.groups) if matches(name, group.match)), None)
 
     def for_group(self, group: ParameterGroup | None) -> RMSPropConfig:
         """Return the config that holds for the parameters of one group, or of none.
@@ -252,7 +315,7 @@ class RMSPropConfig(BaseModel):
         """
         changes: dict[str, Any] = {"groups": ()}
         if group is not None:
-            changes |= group.model_dump(exclude={"match", "learning_rate_factor"}, exclude_none=True)
+            changes |= group.overrides()
             if group.learning_rate_factor is not None:
                 changes["learning_rate"] = _times(self.learning_rate, group.learning_rate_factor)
             if group.weight_decay is not None:
@@ -288,11 +351,9 @@ def _sentence(error: ErrorDetails) -> str:
         kind = next((str(step) for step in reversed(error["loc"]) if step in KINDS), None)
         return f"{place}={as_given(error['input'])} is not a field; {_right_field(steps[-1], kind)}"
     if not steps:
-        return (
-            error["msg"]
-            if "=" in error["msg"]
-            else f"a config is a mapping of fields (given {as_given(error['input'])})"
-        )
+        if "=" in error["msg"]:  # of fields that do not agree
+            return error["msg"]
+        return f"a config is a mapping of fields (given {as_given(error['input'])})"
     if error["type"] in {"bad_pattern", "two_rates", "bad_schedule"}:
         return f"{place}: {error['msg']}"
     if error["type"] == "missing":
@@ -349,9 +410,7 @@ def _right_field(name: str, kind: str | None) -> str:
     if kind is not None:
         schedule = next(model for model in BaseSchedule.__subclasses__() if model.model_fields["kind"].default == kind)
         return f"{kind} has the fields {', '.join(schedule.model_fields)}"
-    fields = list(RMSPropConfig.model_fields)
     foreign = fields_called(name)
     if foreign:
         return "write " + " or ".join(foreign)
-    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.6)
-    return f"did you mean {close[0]}?" if close else "the fields are " + ", ".join(fields)
+    return did_you_mean(name, RMSPropConfig.model_fields, "the fields are")

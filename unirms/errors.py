@@ -8,14 +8,16 @@
     ├── UnrepresentableError        a config that the stock class cannot say (policy="stock")
     ├── UnsupportedError            something that the framework, or this version of unirms, cannot do
     ├── FrameworkMissingError       the framework is not installed, or does not load
-    └── ForeignOptimizerError       an object that no adapter recognises
+    ├── ForeignOptimizerError       an object that no adapter recognises
+    └── NonFiniteGradientError      a gradient with an infinity or a NaN, under non_finite="raise"
 
     FidelityWarning                 policy="nearest" built something that is not the config
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -26,13 +28,20 @@ LONGEST: Final = 200
 """Characters of a value in a message."""
 
 
-def as_given(value: Any) -> str:
-    """Return a value for a message: its repr, or a part of it where that is long."""
+def as_given(value: Any, longest: int = LONGEST) -> str:
+    """Return a value for a message: its repr, or the first `longest` characters of it."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an integer of more digits than Python prints, a nest too deep to print
-        return f"a {type(value).__name__} too large to show"
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+        return f"a value of type {type(value).__name__} too large to show"
+    return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def did_you_mean(given: str, known: Iterable[str], otherwise: str = "they are") -> str:
+    """Return what to write instead of a name: the known name that is like it, or all of them after `otherwise`."""
+    names = list(known)
+    close = get_close_matches(given, names, n=1)
+    return f"did you mean {close[0]}?" if close else f"{otherwise} {', '.join(names)}"
 
 
 class UnirmsError(Exception):
@@ -80,6 +89,10 @@ class FrameworkMissingError(UnirmsError, ImportError):
 
 class ForeignOptimizerError(UnirmsError, TypeError):
     """An object that no adapter recognises as an RMSProp of its framework."""
+
+
+class NonFiniteGradientError(UnirmsError, FloatingPointError):
+    """A gradient has an infinity or a NaN, and the config says `non_finite="raise"`; nothing has been updated."""
 
 
 class FidelityWarning(UserWarning):

@@ -60,6 +60,14 @@ class Adapter(Protocol):
         """Return the object that the user steps after each update, or None where the framework asks by itself."""
         ...
 
+    def swap_average(self, optimizer: Any) -> None:
+        """Exchange the weights and their running means, in place; twice is nothing.
+
+        Raises:
+            UnsupportedError: the optimizer keeps no running means of the weights.
+        """
+        ...
+
     def owns(self, optimizer: Any) -> bool:
         """Return whether the optimizer is a stock or exact RMSProp of this framework."""
         ...

@@ -13,9 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from unirms import preparation
 from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
-from unirms.state import Array, OptimizerState
+from unirms.preparation import Ready
+from unirms.state import Array, OptimizerState, SparseGradient
 
 
 @dataclass(frozen=True)
@@ -93,32 +95,42 @@ def init(config: RMSPropConfig, params: Mapping[str, Array]) -> OptimizerState:
         mean_square={name: np.full_like(param, each[name].initial_mean_square) for name, param in params.items()},
         mean_gradient={name: np.zeros_like(param) for name, param in params.items() if each[name].centered},
         momentum={name: np.zeros_like(param) for name, param in params.items() if each[name].momentum > 0},
+        average={name: param.copy() for name, param in params.items() if config.ema_decay > 0},
     )
 
 
 def step(
-    config: RMSPropConfig, params: Mapping[str, Array], grads: Mapping[str, Array], state: OptimizerState
+    config: RMSPropConfig,
+    params: Mapping[str, Array],
+    grads: Mapping[str, Array | SparseGradient],
+    state: OptimizerState,
 ) -> tuple[dict[str, Array], OptimizerState]:
-    """Return the parameters and the state after one update; the arguments stay as they are.
+    """Return the parameters and the state after one gradient; the arguments stay as they are.
 
     Parameters without a gradient are left alone, as PyTorch, Keras and Paddle do. A schedule is asked for the rate
-    after `state.step` updates; a number is changed between two steps with `config.replace(learning_rate=…)`.
+    after `state.step` updates; a number is changed between two steps with `config.replace(learning_rate=…)`. With
+    gradient accumulation, all calls but each last one of `gradient_accumulation_steps` only gather.
 
     Raises:
         UnsupportedError: a gradient for an unknown parameter, or of another shape.
+        NonFiniteGradientError: a gradient has an infinity or a NaN, and the config says `non_finite="raise"`.
     """
     _check_gradients(params, grads)
     with np.errstate(all="ignore"):  # NaN and infinity are results here, not accidents
-        ready = _prepared(config, grads)
+        ready, state = preparation.gathered(config, params, grads, state)
+        if ready is None or not preparation.goes_on(config, ready):
+            return dict(params), state
         done = {
-            name: _update(config.for_parameter(name), params[name], grad, name, state) for name, grad in ready.items()
+            name: _row_update(config.for_parameter(name), params[name], grad, name, state)
+            for name, grad in preparation.prepared(config, ready).items()
         }
-    new_params = {name: done[name].weight if name in done else param for name, param in params.items()}
-    slots = state.slots()
-    updated = {
-        slot: {**slots[slot], **{n: r.slots[slot] for n, r in done.items() if slot in r.slots}} for slot in slots
-    }
-    return new_params, OptimizerState(state.step + 1, **updated)
+        new_params = {name: done[name].weight if name in done else param for name, param in params.items()}
+        slots = state.slots()
+        updated = {
+            slot: {**slots[slot], **{n: r.slots[slot] for n, r in done.items() if slot in r.slots}} for slot in slots
+        }
+        updated["average"] = _averaged(config, new_params, state)
+    return new_params, OptimizerState.of(state.step + 1, updated)
 
 
 @dataclass(frozen=True)
@@ -127,21 +139,49 @@ class _Result:
     slots: dict[str, Array]
 
 
-def _prepared(config: RMSPropConfig, grads: Mapping[str, Array]) -> dict[str, Array]:
-    """Return the gradients unscaled, with their sign for descent, and clipped."""
-    ready = {name: np.asarray(grad) for name, grad in grads.items()}
-    if config.loss_scale != 1:
-        ready = {name: grad / grad.dtype.type(config.loss_scale) for name, grad in ready.items()}
-    if config.maximize:
-        ready = {name: -grad for name, grad in ready.items()}
-    for clip in config.clip:
-        ready = clip.apply(ready)
-    return ready
+def _averaged(config: RMSPropConfig, params: Mapping[str, Array], state: OptimizerState) -> dict[str, Array]:
+    """Return the running means of the weights after an update."""
+    decay = ema_decay(config, state.step + 1)
+    if decay == 0:
+        return {name: params[name].copy() for name in state.average}
+    return {
+        name: mean.dtype.type(decay) * mean + mean.dtype.type(1.0 - decay) * params[name]
+        for name, mean in state.average.items()
+    }
 
 
-def _update(config: RMSPropConfig, weight: Array, grad: Array, name: str, state: OptimizerState) -> _Result:
-    """Return one parameter after one update; `config` holds for this parameter alone."""
-    scalars = Hyperparameters.of(config, state.step + 1)
+def ema_decay(config: RMSPropConfig, step: int) -> float:
+    """Return the decay of the running mean of the weights at update number `step`, counted from 1.
+
+    It is 0, so that the mean is the weights, up to update `ema_start` + 1: the first that is averaged has nothing
+    before it, as in Keras.
+    """
+    return config.ema_decay if step > config.ema_start + 1 else 0.0
+
+
+def _row_update(config: RMSPropConfig, weight: Array, ready: Ready, name: str, state: OptimizerState) -> _Result:
+    """Return one parameter after one update: all of it, or only the rows of a lazy sparse gradient."""
+    slots = {slot: arrays[name] for slot, arrays in state.slots().items() if name in arrays}
+    if ready.rows is None:
+        return _update(config, weight, ready.values, slots, state.step + 1)
+    rows = _update(
+        config, weight[ready.rows], ready.values, {n: a[ready.rows] for n, a in slots.items()}, state.step + 1
+    )
+    return _Result(
+        _with_rows(weight, ready.rows, rows.weight),
+        {slot: _with_rows(slots[slot], ready.rows, values) for slot, values in rows.slots.items()},
+    )
+
+
+def _with_rows(array: Array, rows: Array, values: Array) -> Array:
+    changed: Array = array.copy()
+    changed[rows] = values
+    return changed
+
+
+def _update(config: RMSPropConfig, weight: Array, grad: Array, before: Mapping[str, Array], number: int) -> _Result:
+    """Return one parameter after update `number`; `config` holds for it alone, `before` has its slots."""
+    scalars = Hyperparameters.of(config, number)
     rounded = weight.dtype.type
     learning_rate, rho = rounded(scalars.learning_rate), rounded(scalars.rho)
     one_minus_rho, epsilon = rounded(scalars.one_minus_rho), rounded(scalars.epsilon)
@@ -149,15 +189,17 @@ def _update(config: RMSPropConfig, weight: Array, grad: Array, name: str, state:
 
     if config.weight_decay > 0 and config.weight_decay_mode == "l2":
         grad = grad + rounded(scalars.weight_decay) * weight
+    if config.weight_decay > 0 and config.weight_decay_mode == "l1":
+        grad = grad + rounded(scalars.weight_decay) * np.sign(weight)
     if config.weight_decay > 0 and config.weight_decay_mode == "decoupled":
         weight = weight - rounded(scalars.shrink) * weight
 
-    slots = {"mean_square": rho * state.mean_square[name] + one_minus_rho * (grad * grad)}
+    slots = {"mean_square": rho * before["mean_square"] + one_minus_rho * (grad * grad)}
     variance = slots["mean_square"]
     if config.bias_correction:
         variance = variance / rounded(scalars.correction)
     if config.centered:
-        slots["mean_gradient"] = mean = rho * state.mean_gradient[name] + one_minus_rho * grad
+        slots["mean_gradient"] = mean = rho * before["mean_gradient"] + one_minus_rho * grad
         if config.bias_correction:
             mean = mean / rounded(scalars.correction)
         variance = variance - mean * mean
@@ -170,7 +212,7 @@ def _update(config: RMSPropConfig, weight: Array, grad: Array, name: str, state:
     step = update
     if config.momentum > 0:
         momentum = rounded(scalars.momentum)
-        slots["momentum"] = momentum * state.momentum[name] + update
+        slots["momentum"] = momentum * before["momentum"] + update
         step = momentum * slots["momentum"] + update if config.nesterov else slots["momentum"]
     if not config.lr_in_momentum:
         step = learning_rate * step
@@ -180,15 +222,17 @@ def _update(config: RMSPropConfig, weight: Array, grad: Array, name: str, state:
         usable = denominator > 0  # False for NaN too
         moved = np.where(usable, moved, weight)
         if config.momentum > 0:
-            slots["momentum"] = np.where(usable, slots["momentum"], state.momentum[name])
+            slots["momentum"] = np.where(usable, slots["momentum"], before["momentum"])
     return _Result(moved, slots)
 
 
-def _check_gradients(params: Mapping[str, Array], grads: Mapping[str, Array]) -> None:
+def _check_gradients(params: Mapping[str, Array], grads: Mapping[str, Array | SparseGradient]) -> None:
     for name, grad in grads.items():
         if name not in params:
             raise UnsupportedError(f"there is a gradient for {name!r}, and no such parameter")
-        if np.shape(grad) != np.shape(params[name]):
+        if isinstance(grad, SparseGradient):
+            preparation.check_rows(name, grad, params[name])
+        elif np.shape(grad) != np.shape(params[name]):
             raise UnsupportedError(
                 f"the gradient of {name!r} has shape {np.shape(grad)}, its parameter {np.shape(params[name])}"
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from unirms import dialects
-from unirms.errors import ForeignOptimizerError, FrameworkMissingError, UnknownNameError
+from unirms.errors import ForeignOptimizerError, FrameworkMissingError, UnknownNameError, did_you_mean
 
 if TYPE_CHECKING:
     from unirms.protocol import Adapter
@@ -78,9 +77,8 @@ def framework(name: str) -> Framework:
     for candidate in FRAMEWORKS.values():
         if wanted == candidate.name or wanted in dialects.get(candidate.name).aliases:
             return candidate
-    close = difflib.get_close_matches(wanted, FRAMEWORKS, n=1)
-    hint = f"did you mean {close[0]}?" if close else "they are " + ", ".join(FRAMEWORKS)
-    raise UnknownNameError(f"{name!r} is not a framework that unirms builds optimizers for; {hint}")
+    right = did_you_mean(wanted, FRAMEWORKS)
+    raise UnknownNameError(f"{name!r} is not a framework that unirms builds optimizers for; {right}")
 
 
 def adapter(name: str) -> Adapter:

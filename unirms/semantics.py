@@ -12,6 +12,8 @@ from enum import IntEnum
 from typing import Any, Final
 
 from unirms.config import RMSPropConfig
+from unirms.schedules import BaseSchedule, Constant
+from unirms.schedules.forms import canonical
 
 
 class Fidelity(IntEnum):
@@ -39,7 +41,7 @@ class Difference:
     """One axis on which an optimizer parts from the config.
 
     A difference whose fidelity is `exact` concerns edge cases alone: the numbers agree until a value that should be
-    positive is rounded to zero or below, or is not finite.
+    positive is rounded to zero or below, or is not finite, or until a gradient comes as the rows of a sparse tensor.
     """
 
     axis: str
@@ -73,18 +75,21 @@ def _has_weight_decay(config: RMSPropConfig) -> bool:
     return config.weight_decay > 0
 
 
+def _mixes_in_weights(config: RMSPropConfig) -> bool:
+    """Return whether the decay is added to the gradient."""
+    return config.weight_decay > 0 and config.weight_decay_mode != "decoupled"
+
+
 def _sees_more_than_signs(config: RMSPropConfig) -> bool:
     """Return whether a gradient's size matters at all: with rho = 0 and epsilon = 0 the update is g / |g|."""
-    mixes_in_weights = config.weight_decay > 0 and config.weight_decay_mode == "l2"
-    return config.rho > 0 or config.epsilon > 0 or config.centered or mixes_in_weights
+    return config.rho > 0 or config.epsilon > 0 or config.centered or _mixes_in_weights(config)
 
 
 def _has_a_scale(config: RMSPropConfig) -> bool:
     """Return whether the size of all gradients matters: g / sqrt(v) alone is the same for g and for 8 g."""
     starts_elsewhere = config.initial_mean_square > 0 and config.rho > 0
-    mixes_in_weights = config.weight_decay > 0 and config.weight_decay_mode == "l2"
     clips = bool(config.clip) and _sees_more_than_signs(config)
-    return config.epsilon > 0 or starts_elsewhere or mixes_in_weights or clips
+    return config.epsilon > 0 or starts_elsewhere or _mixes_in_weights(config) or clips
 
 
 def _edge_only(config: RMSPropConfig) -> Fidelity:
@@ -137,12 +142,40 @@ AXES: tuple[Axis, ...] = (
     Axis("no_weight_decay", "other parameters are decayed", matters=_has_weight_decay),
     Axis("clip", "large gradients are limited differently", matters=_sees_more_than_signs),
     Axis(
+        "gradient_centralization",
+        "gradients of matrices keep their mean, or lose it",
+        remedy=f"take the mean off the gradients yourself, or {BUILD_EXACT}",
+    ),
+    Axis(
         "loss_scale",
         "gradients have another scale",
         remedy="divide the gradients by the loss scale yourself",
         matters=_has_a_scale,
     ),
+    Axis(
+        "gradient_accumulation_steps",
+        "an update takes another number of gradients",
+        remedy=f"take the mean of the gradients yourself, and step once, or {BUILD_EXACT}",
+    ),
+    Axis(
+        "non_finite",
+        "a gradient with an infinity or NaN spoils the weights and the state, is left out, or is an error",
+        remedy=f"look at the gradients yourself before each step, or {BUILD_EXACT}",
+        fidelity=lambda config: Fidelity.EXACT,
+    ),
+    Axis(
+        "sparse",
+        "gradients that come as rows let the other rows of the state rest, or not",
+        remedy=f"turn sparse gradients into dense ones, or {BUILD_EXACT}",
+        fidelity=lambda config: Fidelity.EXACT,
+    ),
     Axis("maximize", "it moves the other way", remedy="negate the loss"),
+    Axis(
+        "ema_decay",
+        "the running mean of the weights is another, or there is none",
+        remedy=f"average the weights yourself, or {BUILD_EXACT}",
+    ),
+    Axis("ema_start", "the running mean of the weights begins elsewhere", matters=lambda config: config.ema_decay > 0),
     Axis("groups", "parameters are grouped differently"),
 )
 
@@ -168,9 +201,12 @@ def differences(wanted: RMSPropConfig, actual: RMSPropConfig) -> tuple[Differenc
 
 
 def _value(config: RMSPropConfig, field: str) -> Any:
-    """Return the value of a field; a schedule that stays where it is, is its rate."""
-    if field == "learning_rate" and config.has_constant_rate:
-        return config.initial_learning_rate
+    """Return the value of a field; schedules that are the same function are one, and one that stays is its rate."""
+    if field == "clip" and not config.groups:  # all parameters are one group
+        return tuple(clip.model_copy(update={"over": "all"}) if hasattr(clip, "over") else clip for clip in config.clip)
+    if field == "learning_rate" and isinstance(config.learning_rate, BaseSchedule):
+        found = canonical(config.learning_rate)
+        return found.learning_rate if isinstance(found, Constant) else found
     return getattr(config, field)
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from unirms import dialects, semantics
 from unirms.config import RMSPropConfig
 from unirms.dialects.base import Dialect
+from unirms.dialects.calls import NativeCall
 from unirms.semantics import Difference, Fidelity
 
 if TYPE_CHECKING:
@@ -24,10 +25,13 @@ class Native:
     Attributes:
         dialect: the dialect's name.
         target: the class or function to call.
-        kwargs: every hyperparameter by its native name, also where it equals the default.
+        kwargs: every hyperparameter by its native name, also where it equals the default. A schedule is a call of the
+            framework's own class where there is one for it, and its first rate otherwise.
         wanted: the config that was asked for.
         meaning: the config that the target computes with these keyword arguments.
         differences: the axes on which `meaning` parts from `wanted`.
+        scheduler: what moves the learning rate from beside the optimizer, in the frameworks that do it so (PyTorch);
+            None where nothing does.
     """
 
     dialect: str
@@ -36,6 +40,7 @@ class Native:
     wanted: RMSPropConfig
     meaning: RMSPropConfig
     differences: tuple[Difference, ...] = field(default=())
+    scheduler: NativeCall | None = None
 
     @property
     def fidelity(self) -> Fidelity:
@@ -114,6 +119,11 @@ class Translation:
         return self.native.kwargs
 
     @property
+    def scheduler(self) -> NativeCall | None:
+        """What moves the learning rate from beside the target; see `Native`."""
+        return self.native.scheduler
+
+    @property
     def fidelity(self) -> Fidelity:
         """The verdict: the weakest fidelity of all differences."""
         return self.native.fidelity
@@ -165,10 +175,24 @@ def to_native(config: RMSPropConfig, dialect: str) -> Native:
     """Return `config` in the words of `dialect`; see `RMSPropConfig.to_native`."""
     chosen = dialects.get(dialect)
     kwargs = chosen.write(config)
-    meaning = chosen.read(kwargs)
+    scheduler = chosen.scheduler(config)
+    meaning = chosen.read(kwargs, scheduler)
     if chosen.exempts:  # which parameters are decayed is said by grouping them, whatever the class does by itself
         meaning = meaning.replace(no_weight_decay=config.no_weight_decay)
-    return Native(chosen.name, chosen.target, kwargs, config, meaning, semantics.differences(config, meaning))
+    if config.groups:
+        meaning = meaning.replace(groups=tuple(group.restricted_to(chosen.group_fields) for group in config.groups))
+    found = tuple(_with_remedy(difference, config, chosen) for difference in semantics.differences(config, meaning))
+    return Native(chosen.name, chosen.target, kwargs, config, meaning, found, scheduler)
+
+
+def _with_remedy(difference: Difference, config: RMSPropConfig, dialect: Dialect) -> Difference:
+    """Return a difference of the learning rate with what follows a schedule for which the framework has no class."""
+    if difference.axis != "learning_rate" or config.has_constant_rate:
+        return difference
+    classes = dialect.schedules or dialect.schedulers
+    ways = ["unirms.build, which follows every schedule"] * bool(dialect.framework)
+    ways += [classes.any_function if classes else "a function of your own"]
+    return replace(difference, remedy=f"use {', or '.join(ways)}")
 
 
 def renames(native: Native, source: str | None = None) -> tuple[Renamed, ...]:

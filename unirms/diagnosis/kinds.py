@@ -9,6 +9,7 @@ from typing import Any, Final
 from unirms.dialects.base import REQUIRED, Argument
 from unirms.dialects.behaviour import Kind
 from unirms.dialects.calls import NativeCall
+from unirms.errors import as_given
 
 
 class _Unknown:
@@ -73,19 +74,13 @@ def is_number(argument: Argument) -> bool:
 
 
 def is_required(argument: Argument) -> bool:
-    """Return whether a class has no default for an argument."""
-    return argument.default is REQUIRED
+    """Return whether a class has no default for an argument that concerns the update."""
+    return argument.default is REQUIRED and bool(argument.fields)
 
 
 def shown(value: Any) -> str:
-    """Return a value as a message shows it: its repr, cut where it is long."""
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) >= 10**30:
-        return f"{'-' if value < 0 else ''}an integer of more than 30 digits"
-    try:
-        text = repr(value)
-    except ValueError:  # an integer of more than 4300 digits somewhere inside
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 60 else text[:59] + "…"
+    """Return a value as a diagnosis, which is one line of many, shows it."""
+    return as_given(value, longest=60)
 
 
 def number_in(call: NativeCall) -> Any:

@@ -14,7 +14,7 @@ from unirms.diagnosis.kinds import UNKNOWN, is_flag, is_number, is_required, sho
 from unirms.diagnosis.subject import Setting, Subject, named
 from unirms.dialects.base import Dialect
 from unirms.dialects.calls import NativeCall
-from unirms.errors import UnknownNameError
+from unirms.errors import UnknownNameError, did_you_mean
 from unirms.recipes.base import Recipe
 
 # "1e-8" and "-2E5", but not "1.0e-8": what YAML 1.1 reads as text although it looks like a number.
@@ -96,8 +96,7 @@ def _unknown(subject: Subject, name: str, value: object) -> Iterator[Diagnosis]:
         yield subject.found("U105", message, 'drop it, or use unirms.build(…, policy="exact")', name)
     else:
         taken = [a.name for a in dialect.arguments if a.name not in behaviour.without]
-        close = difflib.get_close_matches(name, taken, n=1, cutoff=0.6)
-        fix = f"did you mean {close[0]}?" if close else f"it takes {', '.join(taken)}"
+        fix = did_you_mean(name, taken, "it takes")
         yield subject.found("U104", f"{target} has no argument {shown(name)[1:-1]}", fix, name)
 
 

@@ -148,7 +148,7 @@ def groups(subject: Subject) -> Iterator[Diagnosis]:
     for index, group in enumerate(subject.recipe.groups):
         for name, value in named(group.settings).items():
             place = f"groups[{index}].{name}"
-            if subject.argument_of_group(name) is None and rules.ignores_unknown:
+            if name not in rules.notes and subject.argument_of_group(name) is None and rules.ignores_unknown:
                 message = f"{subject.target} ignores the key {name} in a parameter group"
                 yield subject.found("U213", message, _right_key(subject, name), place)
             elif value is None and name in rules.inherits_none and _is_set(subject, name):

@@ -5,12 +5,11 @@ A new dialect is a new file with a `DIALECT` and a line in `_FILES`.
 
 from __future__ import annotations
 
-import difflib
 from functools import cache
 from importlib import import_module
 
 from unirms.dialects.base import Dialect
-from unirms.errors import UnknownNameError
+from unirms.errors import UnknownNameError, did_you_mean
 
 _FILES = (
     "torch",
@@ -53,9 +52,7 @@ def get(name: str) -> Dialect:
     for dialect in all_dialects().values():
         if wanted == dialect.name or wanted in dialect.aliases:
             return dialect
-    close = difflib.get_close_matches(wanted, all_dialects(), n=1)
-    hint = f"did you mean {close[0]}?" if close else "they are " + ", ".join(all_dialects())
-    raise UnknownNameError(f"{name!r} is not a dialect that unirms knows; {hint}")
+    raise UnknownNameError(f"{name!r} is not a dialect that unirms knows; {did_you_mean(wanted, all_dialects())}")
 
 
 def of_target(path: str) -> Dialect:
@@ -69,9 +66,7 @@ def of_target(path: str) -> Dialect:
         if any(wanted == known.lower() for known in (dialect.target, *dialect.spellings)):
             return dialect
     paths = [dialect.target for dialect in all_dialects().values()]
-    close = difflib.get_close_matches(str(path), paths, n=1)
-    hint = f"did you mean {close[0]}?" if close else "they are " + ", ".join(paths)
-    raise UnknownNameError(f"{path!r} is not an RMSProp that unirms knows; {hint}")
+    raise UnknownNameError(f"{path!r} is not an RMSProp that unirms knows; {did_you_mean(str(path), paths)}")
 
 
 def fields_called(name: str) -> list[str]:

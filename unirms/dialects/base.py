@@ -7,7 +7,6 @@ read again, so that nothing has to be said twice.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Real
@@ -15,8 +14,11 @@ from typing import Any, Final
 
 from unirms.config import RMSPropConfig
 from unirms.dialects.behaviour import Behaviour
+from unirms.dialects.calls import NativeCall
+from unirms.dialects.schedules.base import ScheduleClasses, Schedulers
 from unirms.dialects.snippet import Snippet
-from unirms.errors import ConfigError, as_given
+from unirms.errors import ConfigError, as_given, did_you_mean
+from unirms.schedules import BaseSchedule
 
 
 class _Required:
@@ -41,8 +43,8 @@ class Argument:
         read: native value -> config fields.
         write: config -> native value; None when the argument is never written.
         aliases: other names that the real class accepts for it (or is announced to accept).
-        positive: the class refuses 0, so the smallest positive float32 stands in for it.
         note: why the argument carries no field.
+        refused: whether every value but the neutral ones is refused, for what `note` says.
     """
 
     name: str
@@ -51,22 +53,26 @@ class Argument:
     read: Callable[[Any], Fields]
     write: Callable[[RMSPropConfig], Any] | None
     aliases: tuple[str, ...] = ()
-    positive: bool = False
     note: str = ""
+    refused: bool = False
+
+    @property
+    def becomes(self) -> str:
+        """What becomes of it: "mapped to" fields, "not about the update:" or "refused:" and the reason."""
+        if self.fields:
+            return f"mapped to {', '.join(self.fields)}"
+        return f"{'refused' if self.refused else 'not about the update'}: {self.note}"
 
 
-def carries(
-    name: str, config_field: str, default: Any, *, aliases: tuple[str, ...] = (), positive: bool = False
-) -> Argument:
+def carries(name: str, config_field: str, default: Any, *, aliases: tuple[str, ...] = ()) -> Argument:
     """Return an argument that is a config field under another name."""
 
     def write(config: RMSPropConfig) -> Any:
-        # The class gets the first rate of a schedule, which has an object of its own in every framework.
+        # A schedule has an object of its own in every framework, which `Dialect.write` puts here where there is one.
         rate = config_field == "learning_rate"
-        value = config.initial_learning_rate if rate else getattr(config, config_field)
-        return SMALLEST if positive and value == 0 else value
+        return config.initial_learning_rate if rate else getattr(config, config_field)
 
-    return Argument(name, (config_field,), default, lambda value: {config_field: value}, write, aliases, positive)
+    return Argument(name, (config_field,), default, lambda value: {config_field: value}, write, aliases)
 
 
 def converts(
@@ -94,7 +100,7 @@ def refuses(name: str, default: Any, note: str, neutral: tuple[Any, ...] = ()) -
             raise ConfigError([f"{name}={as_given(value)} cannot be read: {note}; leave it at {default!r}"])
         return {}
 
-    return Argument(name, (), default, read, None, note=note)
+    return Argument(name, (), default, read, None, note=note, refused=True)
 
 
 def optional_float(name: str, config_field: str, default: Any = None) -> Argument:
@@ -122,6 +128,8 @@ class Dialect:
         fixed: config fields that the class has decided once and for all.
         snippet: how a script makes the optimizer.
         settle: last word on the fields, for choices that depend on other arguments.
+        schedules: the schedules that the class takes in the place of its learning rate.
+        schedulers: the schedulers that move the learning rate from outside.
         aliases: other names under which a user may ask for it.
         exempts: whether single parameters can be left out of the weight decay (groups or a filter).
         rounds: config fields that the class passes through float32 even where the weights are float64.
@@ -140,6 +148,8 @@ class Dialect:
     snippet: Snippet
     framework: str = ""
     settle: Callable[[Fields], Fields] = field(default=lambda fields: fields)
+    schedules: ScheduleClasses | None = None
+    schedulers: Schedulers | None = None
     aliases: tuple[str, ...] = ()
     exempts: bool = False
     rounds: tuple[str, ...] = ()
@@ -152,6 +162,15 @@ class Dialect:
         """Return what the class at an import path does; letter case does not matter."""
         wanted = path.strip().lower()
         return next((found for known, found in self.variants.items() if known.lower() == wanted), self.behaviour)
+
+    @property
+    def group_fields(self) -> tuple[str, ...]:
+        """The config fields that its parameter groups can override."""
+        groups = self.behaviour.groups
+        if groups is None:
+            return ()
+        names = [a.name for a in self.arguments if a.write] if groups.names is None else groups.names.values()
+        return tuple(config_field for name in names for config_field in self.fields_of(name))
 
     def argument(self, name: str) -> Argument | None:
         """Return the argument of that name or alias, or None."""
@@ -166,8 +185,12 @@ class Dialect:
         """Return the native name of a config field, or "" if the class has none."""
         return next((a.name for a in self.arguments if config_field in a.fields), "")
 
-    def read(self, kwargs: Mapping[str, Any]) -> RMSPropConfig:
+    def read(self, kwargs: Mapping[str, Any], scheduler: NativeCall | None = None) -> RMSPropConfig:
         """Return the config that the class computes with these keyword arguments and its own defaults.
+
+        Args:
+            kwargs: the arguments; a learning rate may be a call of the framework's own schedule.
+            scheduler: what moves the learning rate from outside, in the frameworks that have such schedulers.
 
         Raises:
             ConfigError: a name that the class does not take, a missing required one, or a value that no config has.
@@ -177,23 +200,67 @@ class Dialect:
         fields: Fields = dict(self.fixed)
         for argument in self.arguments:
             value = given.get(argument.name, argument.default)
-            if value is REQUIRED:
+            if value is REQUIRED and argument.fields:  # the parameters are no part of a config
                 raise ConfigError([f"{self.target} needs {argument.name}=…, which has no default"])
-            if argument.positive and isinstance(value, Real) and value == 0:
+            if isinstance(value, Real) and value == 0 and self.behaviour.refuses(argument.name, "zero"):
                 raise ConfigError([f"{self.target} refuses {argument.name}={as_given(value)}; it must be > 0"])
+            if isinstance(value, NativeCall) and "learning_rate" in argument.fields:
+                value = self._schedule(argument.name, value)
             fields |= argument.read(value)
+        if scheduler is not None:
+            fields["learning_rate"] = self._driven(fields["learning_rate"], scheduler)
         try:
             return RMSPropConfig(**self.settle(fields))
         except ConfigError as error:
             raise ConfigError([self._in_native_words(problem) for problem in error.problems]) from None
 
     def write(self, config: RMSPropConfig) -> dict[str, Any]:
-        """Return every hyperparameter of the class by its native name, defaults included."""
+        """Return every hyperparameter of the class by its native name, defaults included.
+
+        Where the class refuses 0, the smallest normal float32 stands in for it.
+        """
         written = {a.name: a.write(config) for a in self.arguments if a.write is not None}
+        written |= self._scheduled(config)[0]
+        for name, value in written.items():
+            if value == 0 and self.behaviour.refuses(name, "zero"):
+                written[name] = SMALLEST
         for names in self.behaviour.exclusive:
             if sum(written[name] is not None for name in names) > 1:  # none of them: the class refuses two at once
                 written |= dict.fromkeys(names)
         return written
+
+    def scheduler(self, config: RMSPropConfig) -> NativeCall | None:
+        """Return the scheduler that moves the written learning rate as the config says; None where none is needed.
+
+        It is None as well where the framework has none for the config's schedule.
+        """
+        return self._scheduled(config)[1]
+
+    def _scheduled(self, config: RMSPropConfig) -> tuple[Fields, NativeCall | None]:
+        """Return the learning rate by its native name where it is not the first of the config, and the scheduler."""
+        schedule, name = config.learning_rate, self.name_of("learning_rate")
+        if not isinstance(schedule, BaseSchedule) or schedule.is_constant:
+            return {}, None
+        if self.schedules is not None:
+            call = self.schedules.write(schedule)
+            return ({} if call is None else {name: call}), None
+        driven = self.schedulers.write(schedule) if self.schedulers is not None else None
+        return ({}, None) if driven is None else ({name: driven[0]}, driven[1])
+
+    def _schedule(self, name: str, call: NativeCall) -> BaseSchedule:
+        if self.schedules is None:
+            raise ConfigError(
+                [
+                    f"{name}={as_given(call)} is a learning-rate schedule that unirms does not read for {self.target}; "
+                    "state it as learning_rate: {kind: …} in a config of unirms"
+                ]
+            )
+        return self.schedules.read(call)
+
+    def _driven(self, rate: Any, scheduler: NativeCall) -> BaseSchedule:
+        if self.schedulers is None:
+            raise ConfigError([f"{self.target} has no scheduler beside it (given {as_given(scheduler)})"])
+        return self.schedulers.read(RMSPropConfig(learning_rate=rate).initial_learning_rate, scheduler)
 
     def _by_native_name(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         given: dict[str, Any] = {}
@@ -201,9 +268,7 @@ class Dialect:
         for name, value in kwargs.items():
             argument = self.argument(name)
             if argument is None:
-                problems.append(
-                    f"{name}={as_given(value)} is not an argument of {self.target}; {self._right_argument(name)}"
-                )
+                problems.append(self._not_taken(name, value))
             elif getattr(value, "shape", ()) != ():
                 problems.append(f"{name}= is an array; {self.target} takes one value for all parameters")
             elif argument.name in given:
@@ -220,6 +285,12 @@ class Dialect:
             if len(both) > 1:
                 raise ConfigError([f"{self.target} takes {' or '.join(names)}, not {' and '.join(both)} at once"])
 
+    def _not_taken(self, name: str, value: Any) -> str:
+        if name in self.behaviour.ignored:
+            instead, fix = self.behaviour.ignored[name]
+            return f"{self.target} takes {name}={as_given(value)} and ignores it: {instead}; {fix}"
+        return f"{name}={as_given(value)} is not an argument of {self.target}; {self._right_argument(name)}"
+
     def _right_argument(self, name: str) -> str:
         from unirms.dialects import fields_called
 
@@ -227,8 +298,7 @@ class Dialect:
         wanted = [native for config_field in (name, *fields_called(name)) if (native := self.name_of(config_field))]
         if wanted:
             return "write " + " or ".join(dict.fromkeys(wanted))
-        close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-        return f"did you mean {close[0]}?" if close else "it takes " + ", ".join(names)
+        return did_you_mean(name, names, "it takes")
 
     def _in_native_words(self, problem: str) -> str:
         config_field, equals, rest = problem.partition("=")

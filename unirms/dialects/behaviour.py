@@ -38,6 +38,7 @@ class Groups:
 
     Attributes:
         names: key of a group -> argument of the constructor; None when they are the constructor's own names.
+        notes: key of a group that stands for no argument -> what becomes of it, in the words of `Argument.becomes`.
         unchecked: arguments whose values it checks in the constructor and not in a group.
         refused: key of a group -> the kinds that it refuses there and takes in the constructor.
         ignores_unknown: whether a key that it does not know is kept silently instead of refused.
@@ -45,6 +46,7 @@ class Groups:
     """
 
     names: Mapping[str, str] | None = None
+    notes: Mapping[str, str] = field(default_factory=dict)
     unchecked: tuple[str, ...] = ()
     refused: Mapping[str, tuple[Kind, ...]] = field(default_factory=dict)
     ignores_unknown: bool = True

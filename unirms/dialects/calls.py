@@ -15,6 +15,15 @@ from unirms.errors import ConfigError, as_given
 AnyClip = TypeVar("AnyClip", bound=ClipByValue | ClipByNorm | ClipByGlobalNorm)
 
 
+class Name(str):
+    """A variable of the code that a call stands in; its repr is the name alone."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class NativeCall:
     """A call of a framework's own class, as data; its repr is the code that makes the object."""
 
@@ -41,6 +50,8 @@ class NativeCall:
 
 # The attributes in which Paddle's own objects keep the arguments they were made with (2.x and 3.x, fluid 1.8).
 _KEPT_IN = {
+    "L1Decay": ("_coeff", "_regularization_coeff"),
+    "L1DecayRegularizer": ("_regularization_coeff", "_coeff"),
     "L2Decay": ("_coeff", "_regularization_coeff"),
     "L2DecayRegularizer": ("_regularization_coeff", "_coeff"),
     "ClipGradByValue": ("max", "min"),
@@ -50,6 +61,7 @@ _KEPT_IN = {
     "GradientClipByNorm": ("clip_norm",),
     "GradientClipByGlobalNorm": ("clip_norm",),
 }
+_MODES = {"L2Decay": "l2", "L1Decay": "l1"}
 _BOTH_LIMITS = {"ClipGradByValue", "GradientClipByValue"}
 
 
@@ -72,15 +84,29 @@ def as_call(value: Any) -> NativeCall:
 
 
 def read_regularizer(value: Any) -> dict[str, Any]:
-    """Return the config fields of Paddle's `weight_decay` or `regularization`: None, a number, or an L2 object."""
+    """Return the config fields of Paddle's `weight_decay` or `regularization`: None, a number, L2 or L1 object."""
     if value is None:
-        return {"weight_decay": 0.0}
+        return {"weight_decay": 0.0, "weight_decay_mode": "l2"}
     if isinstance(value, (int, float)):
-        return {"weight_decay": value}
+        return {"weight_decay": value, "weight_decay_mode": "l2"}
     call = as_call(value)
-    if call.class_name in {"L2Decay", "L2DecayRegularizer"}:
-        return {"weight_decay": _argument(call, "coeff", "regularization_coeff", default=0.0)}
-    raise ConfigError([f"{call} cannot be read: unirms states L2 decay only; use L2Decay(coefficient)"])
+    mode = _MODES.get(call.class_name.removesuffix("Regularizer"))
+    if mode is None:
+        raise ConfigError([f"{call} cannot be read: unirms states L2 and L1 decay; use L2Decay or L1Decay"])
+    coefficient = _argument(call, "coeff", "regularization_coeff", default=0.0)
+    return {"weight_decay": coefficient, "weight_decay_mode": mode}
+
+
+def write_regularizer(config: RMSPropConfig, prefix: str) -> NativeCall | None:
+    """Return the weight decay as a call, `prefix` being all of the name before L2Decay; None for none.
+
+    Decoupled decay, which Paddle has no object for, is written as L2.
+    """
+    if config.weight_decay == 0:
+        return None
+    kind = "L1Decay" if config.weight_decay_mode == "l1" else "L2Decay"
+    suffix = "Regularizer" if "fluid" in prefix else ""
+    return NativeCall(f"{prefix}{kind}{suffix}", config.weight_decay)
 
 
 def read_clip(value: Any) -> dict[str, Any]:

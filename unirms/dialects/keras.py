@@ -7,7 +7,9 @@ from unirms.config import RMSPropConfig
 from unirms.dialects.base import Argument, Dialect, Fields, apart, carries, converts, optional_float, refuses
 from unirms.dialects.behaviour import Behaviour, Defect, Kind, refusing
 from unirms.dialects.calls import clip_to
+from unirms.dialects.schedules.keras import CLASSES
 from unirms.dialects.snippet import Exemption, Snippet
+from unirms.schedules import BaseSchedule, Sampled
 
 
 def clip_argument(name: str, kind: type[Clip], limit: str, *, ignores_zero: bool) -> Argument:
@@ -37,6 +39,22 @@ def clip_arguments(*, ignores_zero: bool) -> tuple[Argument, ...]:
         clip_argument("clipvalue", ClipByValue, "limit", ignores_zero=ignores_zero),
         clip_argument("global_clipnorm", ClipByGlobalNorm, "max_norm", ignores_zero=ignores_zero),
     )
+
+
+EMA_MOMENTUM = 0.99
+"""Its default, which acts with `use_ema` only."""
+
+
+def settle(fields: Fields) -> Fields:
+    """Return the fields with what several arguments say together: clips, averaging, accumulation.
+
+    With accumulation Keras counts the gradients, not the updates, and asks its schedule after the last of an update.
+    """
+    decay, uses = fields.pop("ema_momentum"), fields.pop("use_ema")
+    rate, steps = fields["learning_rate"], fields["gradient_accumulation_steps"]
+    if isinstance(rate, BaseSchedule) and isinstance(steps, int) and steps > 1:
+        rate = Sampled.model_validate({"schedule": rate, "every": steps, "offset": steps - 1})
+    return gather_clips({**fields, "ema_decay": decay if uses else 0.0, "learning_rate": rate})
 
 
 def gather_clips(fields: Fields) -> Fields:
@@ -83,7 +101,7 @@ TF_KERAS = Behaviour(
     exclusive=(("clipnorm", "global_clipnorm"),),
     first_of=("clipnorm", "global_clipnorm", "clipvalue"),
     without=("loss_scale_factor", "gradient_accumulation_steps"),
-    more=("jit_compile",),
+    more=("jit_compile", "mesh", "is_legacy_optimizer"),
 )
 
 SNIPPET = Snippet(
@@ -127,9 +145,17 @@ DIALECT = Dialect(
         carries("centered", "centered", False),
         optional_float("weight_decay", "weight_decay"),
         *clip_arguments(ignores_zero=True),
-        refuses("use_ema", False, "a config has no averaging of weights"),
-        apart("ema_momentum", 0.99, "acts with use_ema only"),
-        apart("ema_overwrite_frequency", None, "acts with use_ema only"),
+        converts(
+            "use_ema", ("ema_decay",), False, lambda value: {"use_ema": value}, lambda config: config.ema_decay > 0
+        ),
+        converts(
+            "ema_momentum",
+            ("ema_decay",),
+            EMA_MOMENTUM,
+            lambda value: {"ema_momentum": value},
+            lambda config: config.ema_decay or EMA_MOMENTUM,
+        ),
+        refuses("ema_overwrite_frequency", None, "it puts the average into the weights every so many updates", (100,)),
         converts(
             "loss_scale_factor",
             ("loss_scale",),
@@ -137,9 +163,16 @@ DIALECT = Dialect(
             lambda value: {"loss_scale": 1.0 if value is None else value},
             lambda config: None if config.loss_scale == 1 else config.loss_scale,
         ),
-        refuses("gradient_accumulation_steps", None, "a config has no gradient accumulation"),
+        converts(
+            "gradient_accumulation_steps",
+            ("gradient_accumulation_steps",),
+            None,
+            lambda value: {"gradient_accumulation_steps": 1 if value is None else value},
+            lambda config: None if config.gradient_accumulation_steps == 1 else config.gradient_accumulation_steps,
+        ),
         apart("name", None, "a label"),
     ),
+    schedules=CLASSES,
     snippet=SNIPPET,
     fixed={
         "epsilon_placement": "inside_sqrt",
@@ -148,7 +181,7 @@ DIALECT = Dialect(
         "negative_variance": "propagate",
         "weight_decay_mode": "decoupled",
     },
-    settle=gather_clips,
+    settle=settle,
     exempts=True,
     rounds=("learning_rate", "weight_decay"),
     behaviour=BEHAVIOUR,

@@ -6,6 +6,7 @@ Recorded runs of TensorFlow 2.4.4 are in the corpus.
 from unirms.dialects.base import Dialect, Fields, apart, carries, refuses
 from unirms.dialects.behaviour import Behaviour, refusing
 from unirms.dialects.keras import CLIP_NAMES, clip_arguments, gather_clips
+from unirms.dialects.schedules.keras import LEGACY
 from unirms.dialects.snippet import Snippet
 
 KERAS_EPSILON = 1e-7  # `self.epsilon = epsilon or backend_config.epsilon()`: 0 silently becomes this
@@ -15,10 +16,15 @@ def settle(fields: Fields) -> Fields:
     """Return the fields as the class computes them.
 
     Without momentum it divides by sqrt(v) + epsilon in Python; with momentum it calls TensorFlow's fused kernel, which
-    divides by sqrt(v + epsilon).
+    divides by sqrt(v + epsilon), and knows of a sparse gradient only the rows that it has.
     """
-    placement = "inside_sqrt" if fields["momentum"] else "outside_sqrt"
-    return gather_clips({**fields, "epsilon_placement": placement, "epsilon": fields["epsilon"] or KERAS_EPSILON})
+    fused = bool(fields["momentum"])
+    chosen = {
+        "epsilon_placement": "inside_sqrt" if fused else "outside_sqrt",
+        "epsilon": fields["epsilon"] or KERAS_EPSILON,
+        "sparse": "lazy" if fused else "dense",
+    }
+    return gather_clips({**fields, **chosen})
 
 
 SNIPPET = Snippet(
@@ -54,6 +60,7 @@ DIALECT = Dialect(
         *clip_arguments(ignores_zero=False),
         refuses("decay", 0.0, "it is a schedule, lr / (1 + decay * step)", neutral=(0,)),
     ),
+    schedules=LEGACY,
     snippet=SNIPPET,
     fixed={
         "lr_in_momentum": True,

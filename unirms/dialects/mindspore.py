@@ -3,13 +3,14 @@
 What its plain kernel computes on CPU is another matter: see the MindSpore adapter.
 """
 
-from unirms.dialects.base import Dialect, Fields, apart, carries
+from unirms.dialects.base import REQUIRED, Dialect, Fields, apart, carries
 from unirms.dialects.behaviour import Behaviour, Defect, Groups, refusing
+from unirms.dialects.schedules.mindspore import CLASSES
 from unirms.dialects.snippet import Exemption, Snippet
+from unirms.names import PRESETS
 
-# Ungrouped parameters with these words in their names get no weight decay
-# (`decay_filter` in mindspore/nn/optim/optimizer.py).
-BETA_GAMMA = ("*beta*", "*gamma*")
+BETA_GAMMA = PRESETS["mindspore"]
+"""Ungrouped parameters with these words in their names get no weight decay."""
 
 
 def settle(fields: Fields) -> Fields:
@@ -61,17 +62,18 @@ DIALECT = Dialect(
     aliases=("ms",),
     docs="https://www.mindspore.cn/docs/en/master/api_python/nn/mindspore.nn.RMSProp.html",
     arguments=(
-        apart("params", None, "the parameters"),
+        apart("params", REQUIRED, "the parameters"),
         # Its docstring announces (since 2.9) that these three will be renamed to lr, alpha and eps.
         carries("learning_rate", "learning_rate", 0.1, aliases=("lr",)),
         carries("decay", "rho", 0.9, aliases=("alpha",)),
         carries("momentum", "momentum", 0.0),
-        carries("epsilon", "epsilon", 1e-10, aliases=("eps",), positive=True),
+        carries("epsilon", "epsilon", 1e-10, aliases=("eps",)),
         apart("use_locking", False, "locks of variables; the same numbers"),
         carries("centered", "centered", False),
         carries("loss_scale", "loss_scale", 1.0),
         carries("weight_decay", "weight_decay", 0.0),
     ),
+    schedules=CLASSES,
     snippet=SNIPPET,
     fixed={
         "epsilon_placement": "inside_sqrt",
@@ -96,6 +98,10 @@ DIALECT = Dialect(
                 "weight_decay": "weight_decay",
                 "grad_centralization": "",
                 "order_params": "",
+            },
+            notes={
+                "grad_centralization": "refused: MindSpore's acts only where the second axis is a multiple of 16",
+                "order_params": "not about the update: the order in which gradients are passed",
             },
             ignores_unknown=False,
         ),

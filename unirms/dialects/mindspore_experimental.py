@@ -1,6 +1,6 @@
 """MindSpore's second RMSProp: `mindspore.experimental.optim.RMSprop`, PyTorch's form."""
 
-from unirms.dialects.base import Dialect, apart, carries
+from unirms.dialects.base import REQUIRED, Dialect, apart, carries
 from unirms.dialects.behaviour import FLAG_TYPES, Behaviour, Groups, refusing
 from unirms.dialects.snippet import Exemption, Snippet
 from unirms.dialects.torch import DIALECT as TORCH
@@ -36,10 +36,10 @@ DIALECT = Dialect(
     docs="https://www.mindspore.cn/docs/en/master/api_python/experimental/optim/"
     "mindspore.experimental.optim.RMSprop.html",
     arguments=(
-        apart("params", None, "the parameters"),
-        carries("lr", "learning_rate", 0.01, positive=True),
+        apart("params", REQUIRED, "the parameters"),
+        carries("lr", "learning_rate", 0.01),
         carries("alpha", "rho", 0.99),
-        carries("eps", "epsilon", 1e-8, positive=True),
+        carries("eps", "epsilon", 1e-8),
         carries("weight_decay", "weight_decay", 0.0),
         carries("momentum", "momentum", 0.0),
         carries("centered", "centered", False),

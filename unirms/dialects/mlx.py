@@ -28,7 +28,7 @@ DIALECT = Dialect(
     arguments=(
         carries("learning_rate", "learning_rate", REQUIRED),
         carries("alpha", "rho", 0.99),
-        carries("eps", "epsilon", 1e-8, positive=True),
+        carries("eps", "epsilon", 1e-8),
     ),
     snippet=SNIPPET,
     fixed=TORCH.fixed,

@@ -1,12 +1,22 @@
 """PaddlePaddle 2 and 3: `paddle.optimizer.RMSProp`."""
 
+from unirms.config import RMSPropConfig
 from unirms.dialects.base import REQUIRED, Dialect, apart, carries, converts
 from unirms.dialects.behaviour import Behaviour, Groups, refusing
-from unirms.dialects.calls import read_clip, read_regularizer, write_clip
+from unirms.dialects.calls import NativeCall, read_clip, read_regularizer, write_clip, write_regularizer
+from unirms.dialects.schedules.paddle import CLASSES
 from unirms.dialects.snippet import Exemption, Snippet
 
 # A group's learning_rate is a factor of the optimizer's; everything else that a group holds is ignored.
 _IN_GROUPS = ("learning_rate", "rho", "epsilon", "momentum", "centered", "weight_decay", "grad_clip")
+
+
+def write_weight_decay(config: RMSPropConfig) -> NativeCall | float | None:
+    """Return the coefficient, which means L2 decay, or an object for L1 decay."""
+    if config.weight_decay_mode == "l1":
+        return write_regularizer(config, "paddle.regularizer.")
+    return config.weight_decay or None
+
 
 SNIPPET = Snippet(
     imports=("import paddle",),
@@ -49,17 +59,17 @@ DIALECT = Dialect(
         carries("momentum", "momentum", 0.0),
         carries("centered", "centered", False),
         apart("parameters", None, "the parameters"),
-        converts("weight_decay", ("weight_decay",), None, read_regularizer, lambda config: config.weight_decay or None),
+        converts("weight_decay", ("weight_decay", "weight_decay_mode"), None, read_regularizer, write_weight_decay),
         converts("grad_clip", ("clip",), None, read_clip, lambda config: write_clip(config, "paddle.nn.ClipGrad")),
         apart("name", None, "a label"),
     ),
+    schedules=CLASSES,
     snippet=SNIPPET,
     fixed={
         "epsilon_placement": "inside_sqrt",
         "lr_in_momentum": True,
         "initial_mean_square": 0.0,
         "negative_variance": "propagate",
-        "weight_decay_mode": "l2",
     },
     exempts=True,
     rounds=("rho", "epsilon", "momentum"),  # attributes of the kernel

@@ -1,19 +1,11 @@
 """PaddlePaddle 1: `paddle.fluid.optimizer.RMSPropOptimizer`. Recorded runs of 1.8.5 are in the corpus."""
 
-from unirms.config import RMSPropConfig
 from unirms.dialects.base import REQUIRED, Dialect, apart, carries, converts
 from unirms.dialects.behaviour import Behaviour, refusing
-from unirms.dialects.calls import NativeCall, read_clip, read_regularizer, write_clip
+from unirms.dialects.calls import read_clip, read_regularizer, write_clip, write_regularizer
 from unirms.dialects.paddle import DIALECT as PADDLE
+from unirms.dialects.schedules.fluid import CLASSES
 from unirms.dialects.snippet import Exemption, Snippet
-
-
-def write_regularization(config: RMSPropConfig) -> NativeCall | None:
-    """Return fluid's L2 regularizer, or None without weight decay."""
-    if config.weight_decay == 0:
-        return None
-    return NativeCall("fluid.regularizer.L2DecayRegularizer", config.weight_decay)
-
 
 SNIPPET = Snippet(
     imports=("import paddle.fluid as fluid",),
@@ -55,10 +47,17 @@ DIALECT = Dialect(
         carries("momentum", "momentum", 0.0),
         carries("centered", "centered", False),
         apart("parameter_list", None, "the parameters"),
-        converts("regularization", ("weight_decay",), None, read_regularizer, write_regularization),
+        converts(
+            "regularization",
+            ("weight_decay", "weight_decay_mode"),
+            None,
+            read_regularizer,
+            lambda config: write_regularizer(config, "fluid.regularizer."),
+        ),
         converts("grad_clip", ("clip",), None, read_clip, lambda config: write_clip(config, "fluid.clip.GradientClip")),
         apart("name", None, "a label"),
     ),
+    schedules=CLASSES,
     snippet=SNIPPET,
     fixed=PADDLE.fixed,
     exempts=True,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from unirms.dialects.pfrl import ARGUMENTS
 from unirms.dialects.pfrl import DIALECT as PFRL
 
 DIALECT = replace(
@@ -12,6 +13,7 @@ DIALECT = replace(
     spellings=("stable_baselines3.common.sb2_compat.RMSpropTFLike",),
     aliases=("stable-baselines3", "stable_baselines3"),
     docs="https://stable-baselines3.readthedocs.io/en/master/modules/a2c.html",
+    arguments=ARGUMENTS,
     snippet=replace(
         PFRL.snippet,
         imports=("from stable_baselines3.common.sb2_compat.rmsprop_tf_like import RMSpropTFLike",),

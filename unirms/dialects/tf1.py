@@ -44,6 +44,7 @@ DIALECT = Dialect(
         "initial_mean_square": 1.0,
         "negative_variance": "propagate",
         "weight_decay_mode": "l2",
+        "sparse": "lazy",
     },
     rounds=("learning_rate", "rho", "epsilon", "momentum"),
     # It checks nothing: what cannot become a tensor fails at the first step.

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 
-from unirms.dialects.base import Dialect, apart, carries, converts, refuses
+from unirms.dialects.base import REQUIRED, Dialect, apart, carries, converts, refuses
 from unirms.dialects.behaviour import Behaviour, Groups, refusing
 from unirms.dialects.torch import DIALECT as TORCH
+from unirms.dialects.torch import GROUP_NOTES, UNCHECKED_IN_GROUPS
 
 DIALECT = Dialect(
     name="timm",
@@ -13,7 +14,7 @@ DIALECT = Dialect(
     spellings=("timm.optim.rmsprop_tf.RMSpropTF",),
     docs="https://huggingface.co/docs/timm/reference/optimizers#timm.optim.RMSpropTF",
     arguments=(
-        apart("params", None, "the parameters"),
+        apart("params", REQUIRED, "the parameters"),
         carries("lr", "learning_rate", 0.01),
         carries("alpha", "rho", 0.9),
         carries("eps", "epsilon", 1e-10),
@@ -32,6 +33,7 @@ DIALECT = Dialect(
         refuses("caution", False, "it masks updates whose sign differs from the gradient's"),
         apart("foreach", None, "which kernels run; the same numbers"),
     ),
+    schedulers=TORCH.schedulers,
     snippet=replace(TORCH.snippet, imports=("from timm.optim import RMSpropTF",), name="RMSpropTF"),
     fixed={
         "epsilon_placement": "inside_sqrt",
@@ -47,6 +49,9 @@ DIALECT = Dialect(
             ("weight_decay", ("bool",)),
         ),
         misread={("momentum", "NaN"): "it computes without momentum"},
-        groups=Groups(unchecked=("lr", "alpha", "eps", "momentum", "weight_decay")),
+        groups=Groups(
+            notes={**GROUP_NOTES, "max_lr_snapshot": "refused: it acts with corrected_weight_decay only"},
+            unchecked=UNCHECKED_IN_GROUPS,
+        ),
     ),
 )

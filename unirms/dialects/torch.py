@@ -1,8 +1,12 @@
 """PyTorch: `torch.optim.RMSprop`, unchanged in its numbers since 1.9 (recorded runs of 1.9.1 are in the corpus)."""
 
-from unirms.dialects.base import Dialect, apart, carries
+from unirms.dialects.base import REQUIRED, Dialect, apart, carries
 from unirms.dialects.behaviour import Behaviour, Groups, refusing
+from unirms.dialects.schedules.torch import CLASSES
 from unirms.dialects.snippet import Exemption, Snippet
+
+UNCHECKED_IN_GROUPS = ("lr", "alpha", "eps", "momentum", "weight_decay")
+GROUP_NOTES = {"param_names": "not about the update: the names of the parameters"}
 
 # `0.0 <= value` in the constructor; `grad.add(param, alpha=True)` fails at the first step.
 BEHAVIOUR = Behaviour(
@@ -10,7 +14,7 @@ BEHAVIOUR = Behaviour(
         ("lr alpha eps momentum weight_decay", ("negative", "NaN", "text", "None")),
         ("weight_decay", ("bool",)),
     ),
-    groups=Groups(unchecked=("lr", "alpha", "eps", "momentum", "weight_decay")),
+    groups=Groups(notes=GROUP_NOTES, unchecked=UNCHECKED_IN_GROUPS),
     others=("torch.optim.rmsprop.rmsprop",),
 )
 
@@ -48,7 +52,7 @@ DIALECT = Dialect(
     aliases=("pytorch",),
     docs="https://docs.pytorch.org/docs/stable/generated/torch.optim.RMSprop.html",
     arguments=(
-        apart("params", None, "the parameters"),
+        apart("params", REQUIRED, "the parameters"),
         carries("lr", "learning_rate", 0.01),
         carries("alpha", "rho", 0.99),
         carries("eps", "epsilon", 1e-8),
@@ -60,6 +64,7 @@ DIALECT = Dialect(
         carries("maximize", "maximize", False),
         apart("differentiable", False, "autograd through the step; the same numbers"),
     ),
+    schedulers=CLASSES,
     snippet=SNIPPET,
     fixed={
         "epsilon_placement": "outside_sqrt",

@@ -73,7 +73,12 @@ def _json_lines(text: str) -> dict[KeyPath, int]:
         line, counted = line + text.count("\n", counted, position), position
         lines[tuple(path)] = line
 
-    note(_NEXT.match(text).start(1))  # type: ignore[union-attr]
+    def note_next(position: int) -> None:
+        following = _NEXT.match(text, position)
+        if following and following.group(1) != "]":  # an empty list has no item
+            note(following.start(1))
+
+    note_next(0)
     for character, start, end in _json_tokens(text):
         if len(lines) >= MAX_VALUES:
             break
@@ -84,12 +89,10 @@ def _json_lines(text: str) -> dict[KeyPath, int]:
         elif character == '"' and _COLON.match(text, end):
             path[-1] = json.loads(text[start:end])
             note(start)
-        elif character == "[" or (character == "," and isinstance(path[-1], int)):
-            if character == "[":
-                path.append(0)
-            else:
-                path[-1] += 1  # type: ignore[operator]
-            following = _NEXT.match(text, end)
-            if following and following.group(1) != "]":
-                note(following.start(1))
+        elif character == "[":
+            path.append(0)
+            note_next(end)
+        elif character == "," and isinstance(index := path[-1], int):
+            path[-1] = index + 1
+            note_next(end)
     return lines

@@ -6,7 +6,6 @@ A new format is a new file with a `FORMAT` and a line in `_FILES`.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
@@ -21,7 +20,7 @@ from unirms import dialects, documents, semantics
 from unirms.dialects.base import Dialect
 from unirms.dialects.calls import NativeCall
 from unirms.documents import Document
-from unirms.errors import ConfigError, UnknownNameError
+from unirms.errors import ConfigError, UnknownNameError, did_you_mean
 from unirms.recipes.base import Format, Group, Recipe
 
 if TYPE_CHECKING:
@@ -61,9 +60,7 @@ def get(name: str) -> Format:
     wanted = str(name).lower()
     if wanted in all_formats():
         return all_formats()[wanted]
-    close = difflib.get_close_matches(wanted, all_formats(), n=1)
-    hint = f"did you mean {close[0]}?" if close else "they are " + ", ".join(all_formats())
-    raise UnknownNameError(f"{name!r} is not a format that unirms reads; {hint}")
+    raise UnknownNameError(f"{name!r} is not a format that unirms reads; {did_you_mean(wanted, all_formats())}")
 
 
 def read_file(path: str | Path, *, format: str | None = None) -> tuple[Recipe, ...]:

@@ -11,7 +11,7 @@ from unirms import dialects
 from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.dialects.base import Dialect
 from unirms.dialects.calls import NativeCall
-from unirms.documents import Document, KeyPath
+from unirms.documents import Document, KeyPath, shown
 from unirms.errors import ConfigError
 from unirms.names import REGEX_PREFIX
 
@@ -136,6 +136,32 @@ def surprising(
     """
     found = {name: document.surprises[path] for name, path in places.items() if path in document.surprises}
     return {name: pair for name, pair in found.items() if numbers or not isinstance(pair[0], float)}
+
+
+def recipe_at(
+    document: Document,
+    path: KeyPath,
+    format: str,
+    target: str,
+    settings: Mapping[str, Any],
+    *,
+    named: str,
+    inside: KeyPath = (),
+    numbers: bool = True,
+) -> Recipe:
+    """Return the recipe of a mapping in a document, under whose key `named` the class stands.
+
+    `inside` is the path within the mapping to the settings; for `numbers` see `surprising`.
+    """
+    places: dict[str, KeyPath] = {"": (*path, named), **{name: (*path, *inside, name) for name in settings}}
+    return Recipe(
+        format,
+        target,
+        settings,
+        place=shown(path),
+        lines=located(document, places),
+        surprises=surprising(document, places, numbers=numbers),
+    )
 
 
 def given(value: Any) -> bool:

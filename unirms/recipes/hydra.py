@@ -10,7 +10,7 @@ from unirms.dialects.calls import NativeCall
 from unirms.documents import Document, KeyPath, shown
 from unirms.errors import ConfigError, UnirmsError
 from unirms.files import to_yaml
-from unirms.recipes.base import Format, Recipe, located, mappings, names_rmsprop, surprising
+from unirms.recipes.base import Format, Recipe, mappings, names_rmsprop, recipe_at
 from unirms.translation import Native
 
 TARGET: Final = "_target_"
@@ -50,16 +50,8 @@ def _recipe(document: Document, path: KeyPath, mapping: Mapping[str, Any]) -> Re
     settings = {key: call(value) for key, value in mapping.items() if key not in {*HOW_TO_CALL, ARGUMENTS}}
     for name, value in settings.items():
         _check_resolved(document, (*path, name), target, value)
-    places: dict[str, KeyPath] = {"": (*path, TARGET), **{name: (*path, name) for name in settings}}
-    return Recipe(
-        FORMAT.name,
-        target,
-        settings,
-        place=shown(path),
-        lines=located(document, places),
-        # OmegaConf teaches PyYAML that 1e-8 is a number, and leaves the rest of YAML 1.1 as it is.
-        surprises=surprising(document, places, numbers=False),
-    )
+    # OmegaConf teaches PyYAML that 1e-8 is a number, and leaves the rest of YAML 1.1 as it is.
+    return recipe_at(document, path, FORMAT.name, target, settings, named=TARGET, numbers=False)
 
 
 def call(value: Any) -> Any:

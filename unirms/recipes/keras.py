@@ -17,7 +17,7 @@ from unirms import dialects, files
 from unirms.dialects.calls import NativeCall
 from unirms.documents import Document, KeyPath, shown
 from unirms.errors import ConfigError, UnknownNameError
-from unirms.recipes.base import Format, Recipe, located, mappings, names_rmsprop, surprising
+from unirms.recipes.base import Format, Recipe, mappings, names_rmsprop, recipe_at
 from unirms.recipes.own import OwnRecipe
 from unirms.translation import Native
 
@@ -76,7 +76,6 @@ def _is_optimizer(mapping: Mapping[str, Any]) -> bool:
 
 def _recipe(document: Document, path: KeyPath, mapping: Mapping[str, Any]) -> Recipe:
     stated: Mapping[str, Any] = mapping["config"]
-    inside: KeyPath = (*path, "config")
     if mapping.get("registered_name") == EXACT and isinstance(stated.get("config"), Mapping):
         return OwnRecipe(files.FORMAT, "unirms.RMSPropConfig", dict(stated["config"]), place=shown(path))
     target = _target(mapping)
@@ -89,15 +88,7 @@ def _recipe(document: Document, path: KeyPath, mapping: Mapping[str, Any]) -> Re
     }
     if "learning_rate" in settings:
         settings["learning_rate"] = _schedule(settings["learning_rate"])
-    places: dict[str, KeyPath] = {"": (*path, "class_name"), **{name: (*inside, name) for name in settings}}
-    return Recipe(
-        FORMAT.name,
-        target,
-        settings,
-        place=shown(path),
-        lines=located(document, places),
-        surprises=surprising(document, places),
-    )
+    return recipe_at(document, path, FORMAT.name, target, settings, named="class_name", inside=("config",))
 
 
 def _target(mapping: Mapping[str, Any]) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from unirms.dialects.calls import NativeCall
-from unirms.documents import Document, KeyPath, shown
+from unirms.documents import Document, KeyPath
 from unirms.errors import ConfigError
 from unirms.files import to_yaml
-from unirms.recipes.base import Format, Recipe, located, mappings, names_rmsprop, surprising
+from unirms.recipes.base import Format, Recipe, mappings, names_rmsprop, recipe_at
 from unirms.translation import Native
 
 TARGET: Final = "class_path"
@@ -44,16 +44,9 @@ def _recipe(document: Document, path: KeyPath, mapping: Mapping[str, Any]) -> Re
         place = document.at((*path, ARGUMENTS))
         raise ConfigError([f"{place}: {ARGUMENTS}={settings!r} must be a mapping of argument names to values"])
     settings = {name: _call(value) for name, value in (settings or {}).items()}
-    places: dict[str, KeyPath] = {"": (*path, TARGET), **{name: (*path, ARGUMENTS, name) for name in settings}}
-    return Recipe(
-        FORMAT.name,
-        mapping[TARGET].strip(),
-        settings,
-        place=shown(path),
-        lines=located(document, places),
-        # jsonargparse, like OmegaConf, teaches PyYAML that 1e-8 is a number.
-        surprises=surprising(document, places, numbers=False),
-    )
+    target = mapping[TARGET].strip()
+    # jsonargparse, like OmegaConf, teaches PyYAML that 1e-8 is a number.
+    return recipe_at(document, path, FORMAT.name, target, settings, named=TARGET, inside=(ARGUMENTS,), numbers=False)
 
 
 def _call(value: Any) -> Any:

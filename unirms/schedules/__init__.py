@@ -8,7 +8,7 @@ end. `schedule.values(ts)` is the same for an array. Models go to JSON and YAML 
 from __future__ import annotations
 
 from unirms.schedules.base import BaseSchedule
-from unirms.schedules.compositions import Noam, Schedule, Sequence, Table, Warmup
+from unirms.schedules.compositions import Noam, Sampled, Schedule, Sequence, Table, Warmup
 from unirms.schedules.cosines import Cosine, CosineRestarts, OneCycle
 from unirms.schedules.decays import (
     Constant,
@@ -40,6 +40,7 @@ KINDS: tuple[str, ...] = tuple(
         Noam,
         Warmup,
         Sequence,
+        Sampled,
         Table,
     )
 )
@@ -60,6 +61,7 @@ __all__ = [
     "OneCycle",
     "Piecewise",
     "Polynomial",
+    "Sampled",
     "Schedule",
     "Sequence",
     "Step",

@@ -132,6 +132,29 @@ class Sequence(BaseSchedule):
         return rate
 
 
+class Sampled(BaseSchedule):
+    """``schedule.value(every * t + offset)``: a schedule that counts something else than updates.
+
+    With gradient accumulation, Keras asks its schedules after each of the `every` gradients of an update, and the
+    update takes the answer of the last: an offset of ``every - 1``.
+    """
+
+    RATES: ClassVar[tuple[str, ...]] = ("schedule",)
+
+    kind: Literal["sampled"] = "sampled"
+    schedule: Schedule = Field(description="the schedule that is asked")
+    every: Count = Field(description="what it counts, for each update")
+    offset: Updates = Field(default=0, description="what it has counted before the first update")
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether the schedule is."""
+        return self.schedule.is_constant
+
+    def _at(self, t: Any, xp: Functions) -> Any:
+        return self.schedule._at(t * float(self.every) + float(self.offset), xp)
+
+
 class Table(BaseSchedule):
     """``learning_rates[t]``, and the last one for ever.
 
@@ -169,9 +192,11 @@ Schedule = Annotated[
     | Noam
     | Warmup
     | Sequence
+    | Sampled
     | Table,
     Field(discriminator="kind"),
 ]
 
 Warmup.model_rebuild()
 Sequence.model_rebuild()
+Sampled.model_rebuild()

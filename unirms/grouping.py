@@ -1,0 +1,98 @@
+"""Which parameters belong together: the groups of a config, and the sets of tensors that a clip scales together.
+
+The reference and every adapter ask here, so that a name falls into the same group everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
+from unirms.config import RMSPropConfig
+from unirms.errors import UnsupportedError
+
+
+@dataclass(frozen=True)
+class Member:
+    """One parameter and what holds for it.
+
+    Attributes:
+        name: its name.
+        config: what holds for it: no groups, no name patterns.
+        group: the index of its group in `config.groups`, or None.
+        rate_factor: its learning rate as a multiple of the config's.
+    """
+
+    name: str
+    config: RMSPropConfig
+    group: int | None
+    rate_factor: float
+
+
+def members(config: RMSPropConfig, names: Sequence[str]) -> list[Member]:
+    """Return what holds for each of the named parameters, in order.
+
+    Raises:
+        UnsupportedError: a group matches none of them, or has a learning rate of its own beside one of 0.
+    """
+    groups = [config.group_of(name) for name in names]
+    for index, group in enumerate(config.groups):
+        if index not in groups:
+            raise UnsupportedError(
+                f"groups.{index} matches no parameter: none of {_some(names)} is called {' or '.join(group.match)}"
+                f"{' and in no group before it' if index else ''}; correct the pattern, or leave the group out"
+            )
+    return [
+        Member(name, config.for_parameter(name), group, _factor(config, group))
+        for name, group in zip(names, groups, strict=True)
+    ]
+
+
+def clip_plan(
+    config: RMSPropConfig, names: Iterable[str]
+) -> Iterator[tuple[ClipByValue | ClipByNorm | ClipByGlobalNorm, tuple[str, ...]]]:
+    """Yield, in order, each clip with the parameters that it holds for; a global norm is that of those together.
+
+    A group's own clips take the place of the config's: its gradients are then no part of the config's global norm.
+    """
+    group_of = {name: config.group_of(name) for name in names}
+    own = {index for index, group in enumerate(config.groups) if group.clip is not None}
+    for clips, chosen in [
+        (config.clip, [name for name, group in group_of.items() if group not in own]),
+        *((config.groups[index].clip or (), [n for n, g in group_of.items() if g == index]) for index in sorted(own)),
+    ]:
+        for clip in clips:
+            apart = isinstance(clip, ClipByGlobalNorm) and clip.over == "group"
+            for joint in _split(chosen, group_of) if apart else [chosen]:
+                if joint:
+                    yield clip, tuple(joint)
+
+
+def _split(names: Sequence[str], group_of: dict[str, int | None]) -> list[list[str]]:
+    sets: dict[int | None, list[str]] = {}
+    for name in names:
+        sets.setdefault(group_of[name], []).append(name)
+    return list(sets.values())
+
+
+def _factor(config: RMSPropConfig, index: int | None) -> float:
+    group = None if index is None else config.groups[index]
+    if group is None or (group.learning_rate is None and group.learning_rate_factor is None):
+        return 1.0
+    if group.learning_rate_factor is not None:
+        return group.learning_rate_factor
+    rate, base = group.learning_rate or 0.0, config.initial_learning_rate
+    if rate == base:
+        return 1.0
+    if base == 0:
+        raise UnsupportedError(
+            f"groups.{index}.learning_rate={rate!r} is no multiple of the config's learning_rate=0.0; give the config "
+            "a learning rate > 0, and the other parameters a group with learning_rate_factor=0"
+        )
+    return rate / base
+
+
+def _some(names: Sequence[str], most: int = 5) -> str:
+    shown = ", ".join(names[:most])
+    return f"{shown}, … ({len(names)} names)" if len(names) > most else shown
