@@ -12,6 +12,7 @@ import numpy as np
 from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.errors import UnsupportedError
 from unirms.protocol import NamedParameter
+from unirms.schedules import BaseSchedule
 from unirms.semantics import Difference, Fidelity
 
 
@@ -104,7 +105,7 @@ def one_config(found: Sequence[LiveGroup]) -> RMSPropConfig:
         UnsupportedError: they differ and have no names to tell them apart, or differ in what no group can override.
     """
     found = _merged(found)
-    base = found[0]
+    base = next((one for one in found if one.rate_factor != 0), found[0])  # of a rate of 0 there are no multiples
     alike = [one for one in found if _without_decay(one) == _without_decay(base)]
     base = max(alike, key=lambda one: one.config.weight_decay)
     exempt: list[str] = []
@@ -154,12 +155,37 @@ def _overrides(base: LiveGroup, one: LiveGroup) -> dict[str, Any]:
     if one.rate_factor is not None and one.rate_factor != base.rate_factor:
         changed.pop("learning_rate", None)
         changed["learning_rate_factor"] = one.rate_factor / (base.rate_factor or 1.0)
+    if isinstance(changed.get("learning_rate"), BaseSchedule) or (
+        "learning_rate" in changed and isinstance(base.config.learning_rate, BaseSchedule)
+    ):
+        raise UnsupportedError("its parameter groups follow different schedules, which a config cannot say")
     if changed.get("momentum") == 0:
         changed.pop("nesterov", None)  # it goes with the momentum
     unsaid = [field for field in changed if field not in ParameterGroup.model_fields]
     if unsaid:
         raise UnsupportedError(f"its parameter groups differ in {', '.join(unsaid)}, which a config cannot say")
     return changed
+
+
+def with_rate(config: RMSPropConfig, rate: float | BaseSchedule) -> RMSPropConfig:
+    """Return the config with the rate, or schedule, that a live optimizer has now.
+
+    Where it is another than the config's, a group's own rate becomes the multiple of it that it was.
+    """
+    if rate == config.initial_learning_rate:
+        return config.replace(learning_rate=rate)
+    groups = tuple(
+        group.model_copy(update={"learning_rate": None, "learning_rate_factor": _ratio(group.learning_rate, config)})
+        if group.learning_rate is not None
+        else group
+        for group in config.groups
+    )
+    return config.replace(learning_rate=rate, groups=groups)
+
+
+def _ratio(rate: float, config: RMSPropConfig) -> float:
+    base = config.initial_learning_rate
+    return 1.0 if rate == base else rate / base
 
 
 _FIRST_MEAN_SQUARE = "_unirms_initial_mean_square"

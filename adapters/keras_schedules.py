@@ -1,4 +1,4 @@
-"""Learning-rate schedules in Keras: `UniRMSSchedule`, and which of Keras's own classes are one of ours.
+"""Learning-rate schedules in Keras: `UniRMSSchedule`, and Keras's own, by the rows of `unirms.dialects.schedules`.
 
 Keras calls a schedule with the number of completed updates, inside the compiled step. Its own classes compute in its
 float type, normally float32; ours computes in float64 whatever that is.
@@ -7,7 +7,6 @@ float type, normally float32; ours computes in float64 whatever that is.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -17,22 +16,12 @@ from keras.optimizers import schedules as native
 from pydantic import ValidationError
 
 from unirms.config import RMSPropConfig
+from unirms.dialects.schedules.keras import CLASSES
 from unirms.errors import ConfigError, UnsupportedError
-from unirms.schedules import (
-    BaseSchedule,
-    Cosine,
-    Exponential,
-    InverseTime,
-    Linear,
-    Piecewise,
-    Polynomial,
-    Warmup,
-)
+from unirms.schedules import BaseSchedule
 
 # The classes compute with the step in float32, which holds whole numbers up to here.
 _WHOLE_IN_FLOAT32 = 2**24
-# PiecewiseConstantDecay has some operations for each of its boundaries.
-_MANY = 100
 
 
 @keras.saving.register_keras_serializable(package="unirms")
@@ -104,103 +93,6 @@ class _TensorFlowFunctions:
         return array
 
 
-@dataclass(frozen=True)
-class _Row:
-    """A class of Keras's and the kind of schedule that it computes."""
-
-    native: type
-    read: Callable[[Any], BaseSchedule]
-    """A native schedule -> ours."""
-    kind: type[BaseSchedule]
-    write: Callable[[Any], dict[str, Any] | None]
-    """Ours -> native arguments; None where the class goes wrong at some update."""
-
-
-def _read_polynomial(found: Any) -> BaseSchedule:
-    ends = {"initial_learning_rate": found.initial_learning_rate, "end_learning_rate": found.end_learning_rate}
-    if found.power == 1 and not found.cycle:
-        return Linear(**ends, decay_steps=found.decay_steps)
-    return Polynomial(**ends, decay_steps=found.decay_steps, power=found.power, cycle=found.cycle)
-
-
-def _read_cosine(found: Any) -> BaseSchedule:
-    first = found.initial_learning_rate if found.warmup_target is None else found.warmup_target
-    cosine = Cosine(initial_learning_rate=first, end_learning_rate=first * found.alpha, decay_steps=found.decay_steps)
-    if found.warmup_target is None:
-        return cosine
-    return Warmup(warmup_steps=found.warmup_steps, start_learning_rate=found.initial_learning_rate, after=cosine)
-
-
-def _read_decay(kind: type[BaseSchedule]) -> Callable[[Any], BaseSchedule]:
-    names = ("initial_learning_rate", "decay_rate", "decay_steps", "staircase")
-    return lambda found: kind(**{name: getattr(found, name) for name in names})
-
-
-def _write_decay(ours: Any) -> dict[str, Any] | None:
-    # The quotient t / decay_steps becomes a product with the reciprocal in compiled steps, which for 41 and many
-    # other lengths is less than 1 at t = decay_steps: a staircase comes one update late.
-    return None if ours.staircase else ours.model_dump(exclude={"kind"})
-
-
-def _write_exponential(ours: Any) -> dict[str, Any] | None:
-    # In float32 the exponent p = t / decay_steps has a relative error of 6e-8, and the rate one of -p log(decay_rate)
-    # times that. Of the first rate that is at most 6e-8 for any decay rate below 1: x e^-x < 1. The power adds the
-    # rounding of the decay rate itself, p times 6e-8, which is 1e-6 of the first rate at most for rates up to 0.978.
-    return _write_decay(ours) if ours.decay_rate <= 0.978 else None
-
-
-def _write_polynomial(ours: Any) -> dict[str, Any] | None:
-    # With a power below 1 the rounding of 1 - t / n grows without bound near the end (at t = n - 1 by n**(1 - power)),
-    # and with a power above 1 by that power. Cycles have the quotient of a staircase.
-    return None if ours.cycle or not 1 <= ours.power <= 8 else ours.model_dump(exclude={"kind"})
-
-
-def _write_piecewise(ours: Any) -> dict[str, Any] | None:
-    # Keras changes after its boundary, and unirms at it.
-    if not 0 < len(ours.boundaries) <= _MANY:
-        return None
-    return {"boundaries": [b - 1 for b in ours.boundaries], "values": list(ours.learning_rates)}
-
-
-def _write_cosine(ours: Any) -> dict[str, Any] | None:
-    if ours.periodic or not 0 < ours.initial_learning_rate >= ours.end_learning_rate:
-        return None
-    return {
-        "initial_learning_rate": ours.initial_learning_rate,
-        "decay_steps": ours.decay_steps,
-        "alpha": ours.end_learning_rate / ours.initial_learning_rate,
-    }
-
-
-def _write_warmup(ours: Any) -> dict[str, Any] | None:
-    after = _write_cosine(ours.after) if isinstance(ours.after, Cosine) else None
-    if after is None or not ours.warmup_steps:
-        return None
-    return after | {
-        "initial_learning_rate": ours.start_learning_rate,
-        "warmup_target": ours.after.initial_learning_rate,
-        "warmup_steps": ours.warmup_steps,
-    }
-
-
-# Not here: CosineDecayRestarts, which in float32 misses some restarts (the one at t = 21 of first_decay_steps=10,
-# t_mul=1.1). What a class is read as and does not compute precisely, `write` refuses.
-_ROWS = (
-    _Row(native.ExponentialDecay, _read_decay(Exponential), Exponential, _write_exponential),
-    _Row(native.InverseTimeDecay, _read_decay(InverseTime), InverseTime, _write_decay),
-    _Row(
-        native.PiecewiseConstantDecay,
-        lambda found: Piecewise(boundaries=tuple(b + 1 for b in found.boundaries), learning_rates=found.values),
-        Piecewise,
-        _write_piecewise,
-    ),
-    _Row(native.PolynomialDecay, _read_polynomial, Polynomial, _write_polynomial),
-    _Row(native.PolynomialDecay, _read_polynomial, Linear, lambda ours: ours.model_dump(exclude={"kind"})),
-    _Row(native.CosineDecay, _read_cosine, Cosine, _write_cosine),
-    _Row(native.CosineDecay, _read_cosine, Warmup, _write_warmup),
-)
-
-
 def read(found: Any) -> BaseSchedule:
     """Return the schedule of unirms that a Keras schedule (or a callable learning rate) is.
 
@@ -210,12 +102,12 @@ def read(found: Any) -> BaseSchedule:
     if type(found) is UniRMSSchedule:
         schedule: BaseSchedule = found.schedule
         return schedule
-    row = next((row for row in _ROWS if type(found) is row.native), None)
+    row = next((row for row in CLASSES.rows if type(found) is getattr(native, row.name)), None)
     named = type(found).__name__
     if row is None:
         raise UnsupportedError(f"its learning rate is a {named}, which is not exactly a schedule of unirms")
     try:
-        return row.read(found)
+        return row.read({name: getattr(found, name) for name in row.arguments})
     except ValidationError:
         raise UnsupportedError(f"its {named} has values that no schedule of unirms has: {found.get_config()}") from None
 
@@ -226,13 +118,12 @@ def write(schedule: BaseSchedule, dtypes: Collection[str]) -> native.LearningRat
     It is Keras's own where that computes this schedule at every update to float32, which is all that the weights can
     tell; otherwise `UniRMSSchedule`.
     """
-    row = next((row for row in _ROWS if type(schedule) is row.kind), None)
     fine = keras.config.floatx() == "float32" and "float64" not in dtypes and _small(schedule)
-    arguments = row.write(schedule) if row is not None and fine else None
-    if row is None or arguments is None:
+    found = CLASSES.own(schedule) if fine else None
+    if found is None or not found[0].precise(schedule):
         return UniRMSSchedule(schedule)
-    made = row.native(**arguments)
-    return made if read(made) == schedule else UniRMSSchedule(schedule)  # say, an end that alpha rounds
+    row, arguments = found
+    return getattr(native, row.name)(**arguments)
 
 
 def _small(schedule: Any) -> bool:

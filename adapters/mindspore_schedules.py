@@ -1,4 +1,4 @@
-"""Learning-rate schedules in MindSpore: `UniRMSSchedule`, and which of MindSpore's own cells are one of ours.
+"""Learning-rate schedules in MindSpore: `UniRMSSchedule`, and MindSpore's own cells, which are read.
 
 MindSpore compiles the `construct` of a cell from its source, and cannot read a formula that lies elsewhere. So the
 formula runs once in Python, on a stand-in for the step that notes every operation, and the cell repeats the notes.
@@ -6,7 +6,7 @@ formula runs once in Python, on a stand-in for the step that notes every operati
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import mindspore
@@ -14,17 +14,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from pydantic import ValidationError
 
+from unirms.dialects.schedules.mindspore import CLASSES
 from unirms.errors import UnsupportedError
-from unirms.schedules import (
-    BaseSchedule,
-    Constant,
-    Cosine,
-    Exponential,
-    InverseTime,
-    NaturalExponential,
-    Polynomial,
-    Warmup,
-)
+from unirms.schedules import BaseSchedule
 
 cast, reshape, reduce_sum, gather = ops.Cast(), ops.Reshape(), ops.ReduceSum(), ops.Gather()
 
@@ -37,6 +29,7 @@ class UniRMSSchedule(nn.learning_rate_schedule.LearningRateSchedule):
     Args:
         schedule: the schedule.
         dtype: of the rate that comes out; MindSpore's own optimizers take float32.
+        factor: the rate that comes out is this multiple of the schedule's.
 
     Inputs:
         global_step: an int32 Tensor of one element, the number of completed updates.
@@ -45,11 +38,11 @@ class UniRMSSchedule(nn.learning_rate_schedule.LearningRateSchedule):
         The rate of the next update, a scalar Tensor of `dtype`.
     """
 
-    def __init__(self, schedule: BaseSchedule, dtype: Any = mindspore.float32) -> None:
+    def __init__(self, schedule: BaseSchedule, dtype: Any = mindspore.float32, factor: float = 1.0) -> None:
         super().__init__()
-        self.schedule, self.dtype = schedule, dtype
+        self.schedule, self.dtype, self.factor = schedule, dtype, factor
         notes = _Notes()
-        rate = schedule.formula(_Noted(notes, 0), notes)
+        rate = schedule.scaled(factor).formula(_Noted(notes, 0), notes)
         constants = len(notes.constants)
         self.constants = tuple(Tensor(np.asarray(value, np.float64)) for value in reversed(notes.constants))
         self.operations = tuple(operation for operation, _ in notes.steps)
@@ -144,41 +137,8 @@ class _Noted:
     __lt__, __le__, __gt__ = _operator(ops.Less()), _operator(ops.LessEqual()), _operator(ops.Greater())
 
 
-def _read_decay(kind: Callable[..., BaseSchedule]) -> Callable[[Any], BaseSchedule]:
-    return lambda cell: kind(
-        initial_learning_rate=cell.learning_rate,
-        decay_rate=cell.decay_rate,
-        decay_steps=cell.decay_steps,
-        staircase=cell.is_stair,
-    )
-
-
-def _read_natural_exponential(cell: Any) -> BaseSchedule:
-    # The cell does not divide by its decay_steps.
-    rate, steps = (cell.decay_rate * cell.decay_steps, cell.decay_steps) if cell.is_stair else (cell.decay_rate, 1)
-    return NaturalExponential(
-        initial_learning_rate=cell.learning_rate, decay_rate=rate, decay_steps=steps, staircase=cell.is_stair
-    )
-
-
-# Cell of MindSpore -> what it computes. They are read only: ours is built, which is good to float64 too.
-_READ: Mapping[type, Callable[[Any], BaseSchedule]] = {
-    nn.ExponentialDecayLR: _read_decay(Exponential),
-    nn.NaturalExpDecayLR: _read_natural_exponential,
-    nn.InverseDecayLR: _read_decay(InverseTime),
-    nn.CosineDecayLR: lambda cell: Cosine(
-        initial_learning_rate=cell.max_lr, end_learning_rate=cell.min_lr, decay_steps=cell.decay_steps
-    ),
-    nn.PolynomialDecayLR: lambda cell: Polynomial(
-        initial_learning_rate=cell.start_learning_rate,
-        end_learning_rate=cell.end_learning_rate,
-        decay_steps=cell.decay_steps,
-        power=cell.power,
-        cycle=cell.update_decay_steps,
-    ),
-    nn.WarmUpLR: lambda cell: Warmup(warmup_steps=cell.warmup_steps, after=Constant(learning_rate=cell.learning_rate)),
-    UniRMSSchedule: lambda cell: cell.schedule,
-}
+# The only argument that a cell keeps under another name: (cell, argument) -> attribute.
+_KEPT_AS = {("PolynomialDecayLR", "learning_rate"): "start_learning_rate"}
 
 
 def read(cell: Any) -> BaseSchedule:
@@ -187,11 +147,16 @@ def read(cell: Any) -> BaseSchedule:
     Raises:
         UnsupportedError: it is none.
     """
-    found, named = _READ.get(type(cell)), type(cell).__name__
-    if found is None:
+    named = type(cell).__name__
+    if type(cell) is UniRMSSchedule:
+        schedule: BaseSchedule = cell.schedule
+        return schedule
+    # They are read only: ours is built, which is good to float64 too.
+    row = next((row for row in CLASSES.rows if type(cell) is getattr(nn, row.name)), None)
+    if row is None:
         raise UnsupportedError(f"its learning rate is a {named}, which is not exactly a schedule of unirms")
     try:
-        return found(cell)
+        return row.read({name: getattr(cell, _KEPT_AS.get((named, name), name)) for name in row.arguments})
     except ValidationError as error:
         fields = ", ".join(str(problem["loc"][-1]) for problem in error.errors())
         raise UnsupportedError(f"its {named} has a {fields} that no schedule of unirms has") from None

@@ -7,7 +7,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -20,22 +20,31 @@ ATTRIBUTE = "_unirms_lr_scheduler"
 
 
 class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
-    """Sets the learning rate of all groups to `schedule.value(last_epoch)`, also of groups that are added later.
+    """Sets the learning rate of each group to `schedule.value(last_epoch)`, times the factor of the group.
 
-    Step it after `optimizer.step()`, as any scheduler of PyTorch: `last_epoch` counts the completed updates. The rate
-    depends on that count alone, so that any `last_epoch` may be loaded. The optimizer and its scheduler refer to each
-    other; `unirms.lr_scheduler(optimizer)` returns the last one that was made.
+    Step it after `optimizer.step()`, as any scheduler of PyTorch: `last_epoch` counts the completed updates, so that it
+    stays where it is when that step of an exact optimizer only gathered a gradient or was skipped. The rate depends on
+    that count alone, so that any `last_epoch` may be loaded. The optimizer and its scheduler refer to each other;
+    `unirms.lr_scheduler(optimizer)` returns the last one that was made.
 
     Args:
         optimizer: whose groups it drives.
         schedule: the rate over the completed updates.
         last_epoch: completed updates less one; -1 is a fresh start.
+        factors: of the groups, in order; 1 for all others, and for those that are added later.
     """
 
     _step_count: int
 
-    def __init__(self, optimizer: torch.optim.Optimizer, schedule: BaseSchedule, last_epoch: int = -1) -> None:
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        schedule: BaseSchedule,
+        last_epoch: int = -1,
+        factors: Sequence[float] = (),
+    ) -> None:
         self.schedule = schedule
+        self.factors = list(factors)
         super().__init__(optimizer, last_epoch)
         setattr(optimizer, ATTRIBUTE, self)
 
@@ -48,7 +57,18 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
 
     def get_lr(self) -> list[float]:
         """Return the rate of the next update, once for each group."""
-        return [self.schedule.value(self.last_epoch)] * len(self.optimizer.param_groups)
+        rate = self.schedule.value(self.last_epoch)
+        return [rate * self.factor(index) for index in range(len(self.optimizer.param_groups))]
+
+    def factor(self, index: int) -> float:
+        """Return the rate of the group of that number as a multiple of the schedule's."""
+        return self.factors[index] if index < len(self.factors) else 1.0
+
+    def step(self, epoch: int | None = None) -> None:
+        """Go on to the rate of the next update, unless the optimizer's last step made none."""
+        initial = self._step_count == 0  # torch's constructor steps
+        if initial or epoch is not None or getattr(self.optimizer, "updated", True):
+            super().step(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the count of updates and the schedule, as plain data that `torch.load(weights_only=True)` reads."""
@@ -74,16 +94,16 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
 
     def drives(self, group: Mapping[str, Any]) -> bool:
         """Return whether the group holds the rate of this schedule, and not one from elsewhere."""
-        live, rate = group["lr"], self.schedule.value(self.last_epoch)
+        live, rate = group["lr"], self.get_lr()[_index(self.optimizer, group)]
         if isinstance(live, torch.Tensor):
             return bool(torch.equal(live, torch.full_like(live, rate)))
         return bool(live == rate)
 
 
-def follow(optimizer: torch.optim.Optimizer, config: RMSPropConfig) -> None:
-    """Give the optimizer a scheduler if the config's learning rate is a schedule."""
+def follow(optimizer: torch.optim.Optimizer, config: RMSPropConfig, factors: Sequence[float]) -> None:
+    """Give the optimizer a scheduler if the config's learning rate is a schedule; `factors` are those of its groups."""
     if isinstance(config.learning_rate, BaseSchedule):
-        ScheduleLR(optimizer, config.learning_rate)
+        ScheduleLR(optimizer, config.learning_rate, factors=factors)
 
 
 def scheduler_of(optimizer: torch.optim.Optimizer) -> ScheduleLR | None:
@@ -95,3 +115,13 @@ def schedule_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> B
     """Return the schedule that drives the group, or None where its rate is a number of the user's own."""
     scheduler = scheduler_of(optimizer)
     return scheduler.schedule if scheduler is not None and scheduler.drives(group) else None
+
+
+def factor_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> float:
+    """Return the rate of the group as a multiple of the schedule's that drives it."""
+    scheduler = scheduler_of(optimizer)
+    return 1.0 if scheduler is None else scheduler.factor(_index(optimizer, group))
+
+
+def _index(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> int:
+    return next(index for index, one in enumerate(optimizer.param_groups) if one is group)

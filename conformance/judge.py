@@ -11,7 +11,7 @@ import numpy as np
 import unirms
 from unirms import dialects, reference
 from unirms.config import RMSPropConfig
-from unirms.state import OptimizerState
+from unirms.state import OptimizerState, SparseGradient
 
 from .cases import LIMIT_ULP, Case
 from .drivers import Array, Driver, Make
@@ -85,7 +85,13 @@ class _Reference:
         self.params: dict[str, Array] = {name: value.astype(dtype) for name, value in initial.items()}
         self.state: OptimizerState = reference.init(config, self.params)
 
-    def step(self, grads: Mapping[str, Array], rate: float | None) -> None:
+    def step(self, grads: Mapping[str, Array | SparseGradient], rate: float | None) -> None:
         config = self.config if rate is None else self.config.replace(learning_rate=rate)
-        cast = {name: grad.astype(self.dtype) for name, grad in grads.items()}
+        cast = {name: _cast(grad, self.dtype) for name, grad in grads.items()}
         self.params, self.state = reference.step(config, self.params, cast, self.state)
+
+
+def _cast(grad: Array | SparseGradient, dtype: Any) -> Array | SparseGradient:
+    if isinstance(grad, SparseGradient):
+        return SparseGradient(grad.indices, grad.values.astype(dtype))
+    return grad.astype(dtype)

@@ -11,8 +11,8 @@ from unirms import dialects
 from unirms.config import RMSPropConfig
 from unirms.registry import FRAMEWORKS
 
-from .cases import GRADIENTS, held_by
 from .drivers import Array, Driver
+from .inputs import GRADIENTS, held_by
 from .results import PortResult
 
 # What a person copies from one recipe to the next. The values are those of well-known image recipes.

@@ -73,7 +73,7 @@ def work(name: str, tasks: Tasks) -> Iterator[Message]:
 
 def chosen_cases(runs: Driver, tasks: Tasks) -> list[Case]:
     """Return the cases that the tasks ask for."""
-    return [case for case in cases(runs.modes) if tasks.pattern in case.id] if tasks.cases == "all" else []
+    return [case for case in cases(runs.modes, runs.sparse) if tasks.pattern in case.id] if tasks.cases == "all" else []
 
 
 def versions(name: str) -> dict[str, str]:

@@ -12,14 +12,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from unirms import dialects, recipes
+from unirms import dialects, recipes, schedules
 from unirms.config import RMSPropConfig
 from unirms.conformance.recordings import Recording, recordings
 from unirms.diagnosis import CODES
 from unirms.diagnosis.catalogue import Code
 from unirms.dialects.base import REQUIRED, Dialect
+from unirms.dialects.calls import NativeCall
 from unirms.dialects.table import Row, rows
 from unirms.effects import effect, percent
+from unirms.schedules import BaseSchedule
 
 DOCS = Path(__file__).parent
 FILES = sorted(DOCS.glob("*.md"))
@@ -137,7 +139,67 @@ def substitutes() -> str:
     return _table(["size of the gradients", heads[0], "what remains", heads[1], "what remains"], rows)
 
 
+# An example of each form of schedule that some framework has a class for, or that most users would look for.
+RATE, RAMP = {"initial_learning_rate": 0.1}, {"warmup_steps": 10}
+SHAPES: dict[str, BaseSchedule] = {
+    "`step`": schedules.Step(**RATE, step_size=30),
+    "`multi_step`": schedules.MultiStep(**RATE, milestones=(30, 60)),
+    "`piecewise`": schedules.Piecewise(boundaries=(30, 60), learning_rates=(0.1, 0.2, 0.05)),
+    "`piecewise`, once and up": schedules.Piecewise(boundaries=(30,), learning_rates=(0.05, 0.1)),
+    "`exponential` for each update": schedules.Exponential(**RATE, decay_rate=0.5),
+    "`exponential` for n updates": schedules.Exponential(**RATE, decay_rate=0.5, decay_steps=30),
+    "`exponential` in stairs": schedules.Exponential(**RATE, decay_rate=0.5, decay_steps=30, staircase=True),
+    "`natural_exponential` for each update": schedules.NaturalExponential(**RATE, decay_rate=0.5),
+    "`natural_exponential` in stairs": schedules.NaturalExponential(
+        **RATE, decay_rate=0.5, decay_steps=32, staircase=True
+    ),
+    "`inverse_time` for each update": schedules.InverseTime(**RATE, decay_rate=0.5),
+    "`inverse_time` for n updates": schedules.InverseTime(**RATE, decay_rate=0.5, decay_steps=30),
+    "`polynomial` to 0": schedules.Polynomial(**RATE, decay_steps=30, power=2),
+    "`polynomial`": schedules.Polynomial(**RATE, end_learning_rate=0.01, decay_steps=30, power=2),
+    "`polynomial` in cycles": schedules.Polynomial(**RATE, decay_steps=30, power=2, cycle=True),
+    "`linear`": schedules.Linear(**RATE, decay_steps=30),
+    "`linear` from 0": schedules.Linear(initial_learning_rate=0, end_learning_rate=0.1, decay_steps=30),
+    "`cosine`, then hold": schedules.Cosine(**RATE, decay_steps=30),
+    "`cosine`, periodic": schedules.Cosine(**RATE, decay_steps=30, periodic=True),
+    "`cosine_restarts`": schedules.CosineRestarts(**RATE, first_period=30, period_factor=2),
+    "`one_cycle`": schedules.OneCycle(max_learning_rate=0.1, total_steps=30),
+    "`noam` from step 1": schedules.Noam(d_model=64, warmup_steps=30),
+    "`noam` from step 0": schedules.Noam(d_model=64, warmup_steps=30, first_step=0),
+    "`warmup` from 0 to a constant": schedules.Warmup(**RAMP, after=schedules.Constant(learning_rate=0.1)),
+    "`warmup` from 0 to a cosine, then hold": schedules.Warmup(**RAMP, after=schedules.Cosine(**RATE, decay_steps=30)),
+    "`warmup` from 0 to steps": schedules.Warmup(**RAMP, after=schedules.Step(**RATE, step_size=30)),
+    "`warmup` from above 0 to steps": schedules.Warmup(
+        **RAMP, start_learning_rate=0.01, after=schedules.Step(**RATE, step_size=30)
+    ),
+    "`warmup`, overlapping": schedules.Warmup(**RAMP, after=schedules.Step(**RATE, step_size=30), overlap=True),
+    "`sequence`": schedules.Sequence(
+        schedules=(schedules.Constant(learning_rate=0.1), schedules.Linear(**RATE, decay_steps=30)), boundaries=(10,)
+    ),
+    "`sampled`": schedules.Sampled(schedule=schedules.Linear(**RATE, decay_steps=30), every=4),
+    "`table`": schedules.Table(learning_rates=(0.1, 0.2, 0.05)),
+}
+SPEAKERS = ("torch", "keras", "mindspore", "paddle", "paddle-fluid")
+
+
+def native_schedules() -> str:
+    """Return a row for each form of schedule: the class that says it in each framework that has any."""
+    rows = []
+    for title, schedule in SHAPES.items():
+        config = RMSPropConfig(learning_rate=schedule)
+        rows.append([title, *(_schedule_class(dialects.get(name), config) for name in SPEAKERS)])
+    return _table(["schedule", *(f"`{name}`" for name in SPEAKERS)], rows)
+
+
+def _schedule_class(dialect: Dialect, config: RMSPropConfig) -> str:
+    call = dialect.scheduler(config) or dialect.write(config)[dialect.name_of("learning_rate")]
+    if isinstance(call, NativeCall):
+        return f"`{call.class_name}`"
+    return "unirms's" if dialect.framework else "–"
+
+
 PARTS: dict[str, Callable[[], str]] = {
+    "schedules": native_schedules,
     "meaning": meaning,
     "names": names,
     "remarks": remarks,

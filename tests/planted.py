@@ -49,20 +49,25 @@ def _wrong_state(state: OptimizerState) -> OptimizerState:
     """The mean square is reported a hundred-thousandth too large; the weights never see it."""
     slots = dict(state.slots())
     slots["mean_square"] = {n: v * v.dtype.type(1.00001) for n, v in state.mean_square.items()}
-    return OptimizerState(state.step, **slots)
+    return OptimizerState.of(state.step, slots, state.gradient_sum, state.micro_step)
 
 
 def _moves(config: RMSPropConfig, case: Any) -> bool:
     """Return whether float32 weights near 1 see the steps at all: gradients of 1e-6 over a mean square of 1 do not."""
-    return config.initial_mean_square == 0 or case.gradients == "1"
+    return config.initial_mean_square == 0 or case.gradients in {"1", "spoiled"}
 
 
 def _rate_changes(config: RMSPropConfig, case: Any) -> bool:
     return case.rates != "constant" and (case.rates != "scheduled" or not config.has_constant_rate)
 
 
+def _acts(config: RMSPropConfig) -> bool:
+    """Return whether the size of a gradient shows: not where the update divides it by itself."""
+    return config.initial_mean_square > 0 or config.epsilon == 1e-2
+
+
 def _without_momentum(state: OptimizerState) -> OptimizerState:
-    return OptimizerState(state.step, state.mean_square, state.mean_gradient, {})
+    return OptimizerState.of(state.step, {**state.slots(), "momentum": {}})
 
 
 DEFECTS = [
@@ -103,11 +108,59 @@ DEFECTS = [
         visible=lambda c, case: bool(c.no_weight_decay) and case.gradients == "1",
     ),
     Defect("descent for ascent", config=lambda c: c.replace(maximize=not c.maximize)),
-    Defect("loss scale forgotten", config=lambda c: c.replace(loss_scale=1), visible=lambda c, case: c.loss_scale != 1),
+    Defect(
+        "loss scale forgotten",
+        config=lambda c: c.replace(loss_scale=1),
+        visible=lambda c, case: c.loss_scale != 1 and not c.clip and _moves(c, case),
+    ),
     Defect(
         "bias correction forgotten",
         config=lambda c: c.replace(bias_correction=False),
-        visible=lambda c, case: c.bias_correction and case.gradients == "1",
+        visible=lambda c, case: c.bias_correction and _moves(c, case),
+    ),
+    Defect(
+        "clips forgotten", config=lambda c: c.replace(clip=()), visible=lambda c, case: bool(c.clip) and _moves(c, case)
+    ),
+    Defect(
+        "more than the norm in the denominator of a clip",
+        config=lambda c: c.replace(clip=[clip.model_copy(update={"eps": clip.eps + 1e-3}) for clip in c.clip]),
+        visible=lambda c, case: c.clip[:1] and hasattr(c.clip[0], "eps") and case.gradients == "1" and _acts(c),
+    ),
+    Defect(
+        "the sum of gathered gradients for their mean",
+        config=lambda c: c.replace(loss_scale=c.loss_scale / c.gradient_accumulation_steps),
+        visible=lambda c, case: (
+            c.gradient_accumulation_steps > 1 and all(clip.by == "value" for clip in c.clip) and _moves(c, case)
+        ),
+    ),
+    Defect(
+        "an update after every gradient",
+        config=lambda c: c.replace(gradient_accumulation_steps=1),
+        visible=lambda c, case: c.gradient_accumulation_steps > 1,
+    ),
+    Defect(
+        "the mean over the other axes",
+        config=lambda c: c.replace(
+            gradient_centralization=_other(c.gradient_centralization, ("first_axis", "last_axis"))
+        ),
+        visible=lambda c, case: c.gradient_centralization != "none" and _acts(c) and case.gradients in {"1", "spoiled"},
+    ),
+    Defect(
+        "gradients that are not finite go through",
+        config=lambda c: c.replace(non_finite="propagate"),
+        visible=lambda c, case: case.gradients == "spoiled",
+    ),
+    Defect(
+        "the average begins an update late",
+        config=lambda c: c.replace(ema_start=c.ema_start + 1),
+        visible=lambda c, case: c.ema_decay > 0 and case.gradients == "1",
+    ),
+    Defect(
+        "groups forgotten",
+        config=lambda c: c.replace(groups=()),
+        visible=lambda c, case: (
+            any(g.learning_rate_factor for g in c.groups) and case.gradients in {"1", "spoiled", "mixed"}
+        ),
     ),
     Defect("one element of seventeen", weights=_one_element),
     Defect("state wrong, weights right", state=_wrong_state),
@@ -143,6 +196,7 @@ class NumpyDriver:
     """A driver for `judge`; `make` returns the config, since there is no framework."""
 
     modes: Mapping[str, tuple[str, ...]] = {"numpy": ("float32", "float64")}
+    sparse: tuple[str, ...] = ("numpy",)
 
     def __init__(self, defect: Defect = NONE) -> None:
         self.defect = defect

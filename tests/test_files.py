@@ -185,6 +185,7 @@ TYPES = {
     "string": lambda value: isinstance(value, str),
     "boolean": lambda value: isinstance(value, bool),
     "null": lambda value: value is None,
+    "integer": lambda value: TYPES["number"](value) and value == int(value),
     "number": lambda value: isinstance(value, (int, float)) and not isinstance(value, bool),
 }
 LIMITS = {
@@ -249,7 +250,27 @@ FORMS = {
         {"match": "*", "learning_rate": 1, "learning_rate_factor": 2},
         {"match": "*", "learning_rate": 1, "learning_rate_factor": None},
         {"match": "*", "lr": 1},
+        {"match": "*", "clip": []},
+        {"match": "*", "clip": {"by": "norm", "max_norm": 1}},
+        {"match": "*", "clip": [{"by": "global_norm", "max_norm": 1, "eps": 1e-6, "over": "group"}]},
+        {"match": "*", "clip": {"by": "global_norm", "max_norm": 1, "over": "some"}},
     ],
+    "learning_rate": [
+        1,
+        -1,
+        {"kind": "constant", "learning_rate": 0.1},
+        {"learning_rate": 0.1},
+        {"kind": "constnat", "learning_rate": 0.1},
+        {"kind": "step", "initial_learning_rate": 0.1, "step_size": 0},
+        {"kind": "step", "initial_learning_rate": 0.1, "step_size": 3.0, "gamma": 0.5},
+        {"kind": "step", "initial_learning_rate": 0.1, "step_size": 3.5},
+        {"kind": "warmup", "warmup_steps": 2, "after": {"kind": "constant", "learning_rate": 1}},
+        {"kind": "warmup", "warmup_steps": 2, "after": 1},
+        {"kind": "table", "learning_rates": 0.1},
+    ],
+    "ema_start": [0, 3, 2.0, 2.5, -1, True],
+    "gradient_accumulation_steps": [0, 1, 4],
+    "sparse": ["lazy", "eager"],
     "rho": [0, 1, 1.5, -0.1, "0.5", True, None],
     "loss_scale": [0, 1],
     "centered": [True, 1, "yes"],
@@ -264,6 +285,28 @@ FORMS = {
 def test_the_schema_agrees_with_the_config_on_every_form(field, value):
     rule = schema()
     data = {files.FORMAT: files.SCHEMA_VERSION, field: value}
+    assert valid(data, rule, rule) is accepted(data)
+
+
+SCHEDULE = {"kind": "constant", "learning_rate": 0.1}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"learning_rate": SCHEDULE, "groups": {"match": "*", "learning_rate": 1}},
+        {"learning_rate": SCHEDULE, "groups": [{"match": "*", "learning_rate": 1}]},
+        {"learning_rate": SCHEDULE, "groups": [{"match": "*", "learning_rate_factor": 1}]},
+        {"learning_rate": 0.1, "groups": [{"match": "*", "learning_rate": 1}]},
+        {"sparse": "lazy", "gradient_accumulation_steps": 2},
+        {"sparse": "lazy", "gradient_accumulation_steps": 1},
+        {"sparse": "lazy", "gradient_centralization": "first_axis"},
+        {"sparse": "dense", "gradient_centralization": "first_axis"},
+    ],
+)
+def test_the_schema_knows_which_fields_go_together(fields):
+    rule = schema()
+    data = {files.FORMAT: files.SCHEMA_VERSION, **fields}
     assert valid(data, rule, rule) is accepted(data)
 
 

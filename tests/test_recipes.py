@@ -14,7 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import unirms
-from unirms import ClipByNorm, ConfigError, NativeCall, RMSPropConfig, UnirmsError, UnknownNameError, dialects, recipes
+from unirms import (
+    ClipByNorm,
+    ConfigError,
+    NativeCall,
+    RMSPropConfig,
+    UnirmsError,
+    UnknownNameError,
+    dialects,
+    recipes,
+    schedules,
+)
 from unirms.commands import subjects
 from unirms.recipes import Format, base, huggingface
 from unirms.recipes.keras import shortest
@@ -185,6 +195,11 @@ def test_lines_and_surprises_are_told():
     recipe = one("optim: rmsprop\nlearning_rate: 1e-3\noptim_args: alpha=0.9\n")
     assert (recipe.lines["lr"], recipe.lines["alpha"]) == (2, 3)
     assert recipe.surprises == {"lr": (1e-3, "1e-3")}  # transformers does not
+    recipe = one("class_path: torch.optim.RMSprop\ninit_args:\n  lr: 1e-3\n  centered: yes")
+    assert recipe.lines == {"": 1, "lr": 3, "centered": 4}
+    assert recipe.surprises == {"centered": ("yes", True)}  # jsonargparse is like OmegaConf
+    recipe = one('{"class_name": "RMSprop",\n"config": {\n"rho": 0.9}}')
+    assert recipe.lines == {"": 1, "rho": 3}
 
 
 def test_a_class_in_the_wrong_case_is_read_and_kept_as_written():
@@ -225,9 +240,26 @@ def test_an_unknown_class_is_read_and_has_no_config():
         # Keras
         (
             '{"class_name": "RMSprop", "config": {"learning_rate": {"class_name": "CosineDecay", "config": {"a": 1}}}}',
-            "learning_rate=CosineDecay(a=1) is a learning-rate schedule, which no config can say",
+            "CosineDecay(a=1) cannot be read: CosineDecay takes initial_learning_rate, decay_steps, alpha",
         ),
-        ('{"class_name": "RMSprop", "config": {"use_ema": true}}', "use_ema=True cannot be read"),
+        (
+            '{"class_name": "RMSprop", "config": {"learning_rate": {"class_name": "Mine", "config": {"a": 1}, '
+            '"module": "mine", "registered_name": "mine>ExponentialDecay"}}}',
+            "mine>ExponentialDecay(a=1) is not a schedule that unirms can read; it reads ExponentialDecay, Inverse",
+        ),
+        (
+            '{"class_name": "RMSprop", "config": {"learning_rate": {"class_name": "UniRMSSchedule", '
+            '"registered_name": "unirms>UniRMSSchedule", "config": {"schedule": {"kind": "cosin"}}}}}',
+            "learning_rate must be one of",
+        ),
+        (
+            '{"class_name": "RMSprop", "config": {"learning_rate": {"kind": "constant", "learning_rate": 1}}}',
+            "is a learning-rate schedule that unirms does not read from this format; state it as learning_rate: {kind",
+        ),
+        (
+            '{"class_name": "RMSprop", "config": {"use_ema": true, "ema_overwrite_frequency": 7}}',
+            "ema_overwrite_frequency=7 cannot be read",
+        ),
         # PyTorch
         (
             '[{"lr": 1, "alpha": 0.9, "eps": 1e-8}, {"lr": 2, "alpha": 0.9, "eps": 1e-8, "momentum": 0.9}]',
@@ -260,7 +292,8 @@ def test_an_unknown_class_is_read_and_has_no_config():
         ("Optimizer: {name: RMSProp, lr: {}}", "Optimizer.lr needs learning_rate"),
         (
             "Optimizer: {name: RMSProp, lr: {name: Cosine, learning_rate: 0.1}}",
-            "learning_rate=Cosine(learning_rate=0.1) is a learning-rate schedule",
+            "learning_rate=Cosine(learning_rate=0.1) is a learning-rate schedule that unirms does not read from this "
+            "format, as PaddleClas counts it in epochs, whose updates depend on the data; state it as learning_rate:",
         ),
         (
             "Optimizer: {name: RMSProp, lr: {name: ConstLR, learning_rate: 0.1, warmup_epoch: 5}}",
@@ -272,8 +305,8 @@ def test_an_unknown_class_is_read_and_has_no_config():
         ),
         ("Optimizer: {name: RMSProp, lr: {learning_rate: 1}, regularizer: 1}", "regularizer=1 must be {name: L2"),
         (
-            "Optimizer: {name: RMSProp, lr: {learning_rate: 1}, regularizer: {name: L1, coeff: 1}}",
-            "unirms states L2 decay only",
+            "Optimizer: {name: RMSProp, lr: {learning_rate: 1}, regularizer: {name: L3, coeff: 1}}",
+            "unirms states L2 and L1 decay",
         ),
         # MindCV
         ("opt: rmsprop\nlayer_decay: 0.7", "layer_decay gives every layer its own learning rate"),
@@ -768,3 +801,74 @@ def test_a_reader_that_raises_anything_else_is_caught(monkeypatch, tmp_path_fact
 
     with pytest.raises(KeyError, match="lr"):
         anything()
+
+
+COSINE = {
+    "module": "keras.optimizers.schedules",
+    "class_name": "CosineDecay",
+    "config": {"initial_learning_rate": 0.1, "decay_steps": 1000, "alpha": 0.0, "name": "CosineDecay"},
+    "registered_name": None,
+}
+
+
+def serialized(schedule):
+    return {"class_name": "RMSprop", "config": {"learning_rate": schedule, "rho": 0.95}}
+
+
+@pytest.mark.parametrize(
+    ("schedule", "expected"),
+    [
+        (COSINE, schedules.Cosine(initial_learning_rate=0.1, decay_steps=1000)),
+        ({**COSINE, "module": None}, schedules.Cosine(initial_learning_rate=0.1, decay_steps=1000)),
+        (
+            {"class_name": "PiecewiseConstantDecay", "config": {"boundaries": [9], "values": [0.1, 0.2]}},
+            schedules.Piecewise(boundaries=[10], learning_rates=[0.1, 0.2]),
+        ),
+        (
+            {
+                "module": "unirms.adapters.keras_schedules",
+                "class_name": "UniRMSSchedule",
+                "config": {"schedule": {"kind": "noam", "d_model": 64, "warmup_steps": 10}},
+                "registered_name": "unirms>UniRMSSchedule",
+            },
+            schedules.Noam(d_model=64, warmup_steps=10),
+        ),
+    ],
+)
+def test_a_serialized_schedule_of_keras_is_read(schedule, expected):
+    (recipe,) = recipes.read_object(serialized(schedule))
+    assert recipe.format == "keras"
+    assert recipe.config() == RMSPropConfig(learning_rate=expected, rho=0.95)
+
+
+@pytest.mark.parametrize(
+    ("format", "dialect"),
+    [("keras", "keras"), ("keras", "keras-legacy"), ("hydra", "keras"), ("hydra", "paddle"), ("hydra", "mindspore")],
+)
+def test_a_schedule_is_written_and_read_back(format, dialect):
+    schedule = schedules.Step(initial_learning_rate=0.1, step_size=300, gamma=0.5)
+    warm = schedules.Warmup(warmup_steps=10, start_learning_rate=0.01, after=schedule)
+    for rate in (schedule, warm) if dialect == "paddle" else (schedule,):
+        native = RMSPropConfig(learning_rate=rate).to_native(dialect)
+        (recipe,) = recipes.read_text(recipes.write(native, format), format=format)
+        assert recipe.config().equivalent(native.meaning)
+        assert not recipe.config().equivalent(native.meaning.replace(learning_rate=rate.scaled(0.5)))
+
+
+def test_a_format_without_room_for_a_scheduler_is_refused():
+    config = RMSPropConfig.from_native("torch").replace(
+        learning_rate=schedules.Exponential(initial_learning_rate=0.1, decay_rate=0.9)
+    )
+    for format in ("hydra", "lightning"):
+        with pytest.raises(ConfigError, match=f"{format} cannot say it: learning_rate is 0.1 instead of Exponential"):
+            recipes.write(config, format, "torch")
+
+
+def test_the_state_of_a_scheduler_is_not_taken_for_its_schedule():
+    group = {"lr": 0.05, "initial_lr": 0.1, "alpha": 0.99, "eps": 1e-8}
+    state = {"step_size": 10, "gamma": 0.5, "base_lrs": [0.1], "last_epoch": 10, "_last_lr": [0.05]}
+    (recipe,) = recipes.read_object({"optimizer": {"param_groups": [group]}, "lr_scheduler": state})
+    assert recipe.config().learning_rate == 0.05
+    assert any("lr_scheduler is the state of a scheduler, which does not name its class" in r for r in recipe.remarks)
+    (recipe,) = recipes.read_object({"optimizer": {"param_groups": [group]}})
+    assert not any("state of a scheduler" in remark for remark in recipe.remarks)

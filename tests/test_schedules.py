@@ -1,8 +1,10 @@
 """What every schedule computes, against loops written out by hand; what it accepts, refuses and writes down."""
 
+import importlib.util
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -33,6 +35,10 @@ from unirms.schedules import (
     Table,
     Warmup,
 )
+
+_SPEC = importlib.util.spec_from_file_location("strategies", Path(__file__).with_name("strategies.py"))
+strategies = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(strategies)
 
 SCHEDULE = TypeAdapter(Schedule)
 B = 0.1  # the base rate of all cases
@@ -367,64 +373,7 @@ def test_the_ends_are_the_numbers_that_were_written(name):
 
 # Any schedule at all: rates of at most 10, no growth, so that every value is finite.
 
-rates = st.one_of(st.just(0.0), st.floats(1e-9, 10.0))
-factors = st.floats(0.0, 1.0)
-counts = st.integers(1, 10**6)
-lengths = st.one_of(counts, st.floats(1.0, 1e6))
-flags = st.booleans()
-boundaries = st.lists(st.integers(0, 10**6), max_size=4, unique=True).map(sorted)
-
-
-def stairs(model):
-    return st.builds(model, initial_learning_rate=rates, decay_rate=factors, decay_steps=lengths, staircase=flags)
-
-
-def with_parts(part, draw_boundaries, build):
-    """Return a strategy for a model of boundaries and one part more than there are boundaries."""
-    return draw_boundaries.flatmap(
-        lambda at: st.lists(part, min_size=len(at) + 1, max_size=len(at) + 1).map(lambda parts: build(at, parts))
-    )
-
-
-ends = {"initial_learning_rate": rates, "end_learning_rate": rates}
-simple = st.one_of(
-    st.builds(Constant, learning_rate=rates),
-    st.builds(Step, initial_learning_rate=rates, step_size=counts, gamma=factors),
-    st.builds(MultiStep, initial_learning_rate=rates, milestones=boundaries, gamma=factors),
-    with_parts(rates, boundaries, lambda at, parts: Piecewise(boundaries=at, learning_rates=parts)),
-    *[stairs(model) for model in (Exponential, NaturalExponential, InverseTime)],
-    st.builds(Polynomial, **ends, decay_steps=lengths, power=st.floats(0.1, 4), cycle=flags),
-    st.builds(Linear, **ends, decay_steps=lengths),
-    st.builds(Cosine, **ends, decay_steps=lengths, periodic=flags),
-    st.builds(CosineRestarts, **ends, first_period=counts, period_factor=st.floats(1, 4), peak_factor=factors),
-    st.builds(
-        OneCycle,
-        max_learning_rate=rates,
-        initial_learning_rate=st.none() | rates,
-        end_learning_rate=st.none() | rates,
-        total_steps=counts,
-        pct_start=st.floats(0, 0.5),
-        anneal_strategy=st.sampled_from(["cos", "linear"]),
-        three_phase=flags,
-    ),
-    st.builds(Noam, factor=rates, d_model=counts, warmup_steps=counts, first_step=st.integers(0, 5)),
-    st.builds(Table, learning_rates=st.lists(rates, min_size=1, max_size=5)),
-)
-schedules = st.recursive(
-    simple,
-    lambda inner: st.one_of(
-        st.builds(
-            Warmup,
-            warmup_steps=st.integers(0, 1000),
-            start_learning_rate=rates,
-            end_learning_rate=st.none() | rates,
-            after=inner,
-            overlap=flags,
-        ),
-        with_parts(inner, boundaries, lambda at, parts: Sequence(boundaries=at, schedules=parts)),
-    ),
-    max_leaves=4,
-)
+schedules = strategies.schedules
 updates = st.lists(st.integers(0, 2 * 10**6), min_size=1, max_size=20)
 
 

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unirms import ClipByGlobalNorm, ClipByNorm, ClipByValue, NativeCall, RMSPropConfig, dialects, snippets
+from unirms.dialects.calls import Name
 from unirms.names import matches
 
 DIALECTS = tuple(dialects.all_dialects())
@@ -46,6 +47,31 @@ CONFIGS = {
     "clipped together": {"clip": ClipByGlobalNorm(max_norm=2.5)},
     "odd numbers": {"learning_rate": 0.1 + 0.2, "epsilon": 1.1754944e-38, "rho": 1 - 2**-53, "momentum": 5e-324},
     "minus zero": {"learning_rate": -0.0, "epsilon": -0.0, "momentum": -0.0, "weight_decay": -0.0},
+    "stairs": {"learning_rate": {"kind": "step", "initial_learning_rate": 0.1, "step_size": 300, "gamma": 0.5}},
+    "changes": {"learning_rate": {"kind": "piecewise", "boundaries": [10, 20], "learning_rates": [0.1, 0.03, 0.2]}},
+    "many changes": {
+        "learning_rate": {
+            "kind": "piecewise",
+            "boundaries": list(range(10, 40)),
+            "learning_rates": [i / 7 for i in range(31)],
+        }
+    },
+    "inverse time": {
+        "learning_rate": {"kind": "inverse_time", "initial_learning_rate": 0.1, "decay_rate": 0.5, "decay_steps": 30}
+    },
+    "straight line": {"learning_rate": {"kind": "linear", "initial_learning_rate": 0.1, "decay_steps": 1000}},
+    "warmup and stairs": {
+        "weight_decay": 0.1,
+        "no_weight_decay": ("*bias",),
+        "initial_mean_square": 0.5,
+        "learning_rate": {
+            "kind": "warmup",
+            "warmup_steps": 100,
+            "start_learning_rate": 0.01,
+            "after": {"kind": "step", "initial_learning_rate": 0.1, "step_size": 300},
+        },
+    },
+    "one cycle": {"learning_rate": {"kind": "one_cycle", "max_learning_rate": 0.1, "total_steps": 100}},
     "long": {"weight_decay": 0.1, "no_weight_decay": tuple(f"*.layer{index}.{'x' * index}*" for index in range(9))},
 }
 patterns = st.one_of(
@@ -86,15 +112,25 @@ def native_of(name, dialect):
 
 def construction(tree):
     """Return the one call whose result is `optimizer`."""
-    made = [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "optimizer"]
+    return assigned(tree, "optimizer")
+
+
+def assigned(tree, name):
+    """Return what is assigned to a variable, once."""
+    made = [node for node in tree.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == name]
     assert len(made) == 1
     return made[0].value
 
 
-def value_of(node):
-    """Return what an argument stands for: a literal, or a call of a framework's class as data."""
+def value_of(node, tree):
+    """Return what an argument stands for: a literal, a variable, or a call of a framework's class as data."""
     if isinstance(node, ast.Call):
-        return NativeCall(ast.unparse(node.func), *map(ast.literal_eval, node.args))
+        args = [value_of(arg, tree) for arg in node.args]
+        return NativeCall(ast.unparse(node.func), *args, **{k.arg: value_of(k.value, tree) for k in node.keywords})
+    if isinstance(node, ast.List):
+        return [value_of(item, tree) for item in node.elts]
+    if isinstance(node, ast.Name):
+        return value_of(assigned(tree, node.id), tree) if node.id == "scheduler" else Name(node.id)
     return ast.literal_eval(node)
 
 
@@ -105,8 +141,11 @@ def check(native):
     assert free_names(tree) <= {"model", "params"}
     made = construction(tree)
     given_ = {keyword.arg: keyword.value for keyword in made.keywords}
-    passed = {name: value_of(given_[name]) for name in native.kwargs}
+    passed = {name: value_of(given_[name], tree) for name in native.kwargs}
     assert list(map(repr, passed.values())) == list(map(repr, native.kwargs.values()))  # -0.0 is not 0.0
+    if native.scheduler is not None:
+        assert value_of(assigned(tree, "scheduler"), tree) == native.scheduler
+        assert code.index("optimizer = ") < code.index("scheduler = ")
     assert given_.keys() - native.kwargs.keys() <= {dialects.get(native.dialect).snippet.keyword}
 
 
@@ -296,6 +335,20 @@ def test_snippets_are_formatted_as_by_ruff(tmp_path):
             [*ruff, *command, "--isolated", "--no-cache", str(tmp_path)], capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_schedule_stands_in_the_snippet_or_is_said_to_be_missing(dialect):
+    stairs, cycle = native_of("stairs", dialect), native_of("one cycle", dialect)
+    said = dialects.get(dialect).schedules or dialects.get(dialect).schedulers
+    assert ("300" in stairs.code()) is bool(said)
+    assert (snippets.FIRST_RATE in stairs.code()) is not bool(said)
+    assert snippets.FIRST_RATE in cycle.code()
+    steps = bool(said) and bool(dialects.get(dialect).snippet.stepping)
+    assert ("# Call scheduler.step() once after each optimizer.step()." in stairs.code()) is steps
+    for name in ("defaults", "everything"):
+        assert "schedul" not in native_of(name, dialect).code()
+        assert snippets.FIRST_RATE not in native_of(name, dialect).code()
 
 
 def test_the_call_alone_is_one_line():

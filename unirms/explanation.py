@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from unirms import dialects
-from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
+from unirms.clipping import Clip, ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.schedules import BaseSchedule
 from unirms.semantics import AXES, BUILD_EXACT, Difference, Fidelity, verdict
@@ -107,20 +107,40 @@ def _lines(config: RMSPropConfig) -> list[str]:
         *_means(config),
         *_denominator(config),
         *_step(config),
+        *_average(config),
     ]
 
 
 def _gradient(config: RMSPropConfig) -> Iterator[str]:
     if config.loss_scale != 1 and _acts(config, "loss_scale"):
         yield f"g = g / {_number(config.loss_scale)}"
+    if config.gradient_accumulation_steps > 1:
+        yield f"g = the mean of {config.gradient_accumulation_steps} gradients, and one update after the last"
+    if config.non_finite != "propagate":
+        result = "an error" if config.non_finite == "raise" else "no update"
+        yield f"an infinity or NaN in any g: {result}"
+    if config.sparse == "lazy":
+        yield "a sparse g: only its rows of w and of the means decay and move"
     if config.maximize:
         yield "g = −g"
+    if config.gradient_centralization != "none":
+        kept = config.gradient_centralization.removesuffix("_axis")
+        yield f"g = g − mean(g)   (for tensors of rank > 1, over all axes but the {kept})"
     for clip in config.clip if _acts(config, "clip") else ():
-        if isinstance(clip, ClipByValue):
-            yield f"g = g limited to −{_number(clip.limit)} … {_number(clip.limit)}"
-        else:
-            limit, of = _number(clip.max_norm), "tensor" if isinstance(clip, ClipByNorm) else "gradients of all tensors"
-            yield f"g = g · min(1, {limit} / norm)   (norm of the {of})"
+        yield _clip(clip)
+
+
+def _clip(clip: Clip) -> str:
+    if isinstance(clip, ClipByValue):
+        return f"g = g limited to −{_number(clip.limit)} … {_number(clip.limit)}"
+    norm = f"(norm + {_number(clip.eps)})" if clip.eps else "norm"
+    return f"g = g · min(1, {_number(clip.max_norm)} / {norm})   (norm of the {_measured(clip)})"
+
+
+def _measured(clip: ClipByNorm | ClipByGlobalNorm) -> str:
+    if isinstance(clip, ClipByNorm):
+        return "tensor"
+    return "gradients of all tensors" if clip.over == "all" else "gradients of the tensors of a group"
 
 
 def _decay(config: RMSPropConfig) -> Iterator[str]:
@@ -128,7 +148,8 @@ def _decay(config: RMSPropConfig) -> Iterator[str]:
         return
     decay, rate = _number(config.weight_decay), _rate(config)
     exempt = f"   (not for parameters named {_names(config.no_weight_decay)})" if config.no_weight_decay else ""
-    yield f"g = g + {decay} w{exempt}" if config.weight_decay_mode == "l2" else f"w = w − {rate} · {decay} w{exempt}"
+    added = {"l2": "w", "l1": "sign(w)"}.get(config.weight_decay_mode)
+    yield f"g = g + {decay} {added}{exempt}" if added else f"w = w − {rate} · {decay} w{exempt}"
 
 
 def _means(config: RMSPropConfig) -> Iterator[str]:
@@ -175,6 +196,14 @@ def _step(config: RMSPropConfig) -> Iterator[str]:
     if config.centered and config.negative_variance == "skip":
         kept = f"w and {buffer} stay" if buffer else "w stays"
         yield f"where den is not > 0, {kept}"
+
+
+def _average(config: RMSPropConfig) -> Iterator[str]:
+    if config.ema_decay > 0:
+        rest = float(1 - Decimal(repr(config.ema_decay)))
+        mean = f"{_times(config.ema_decay, 'average')} + {_times(rest, 'w')}"
+        first = f"{config.ema_start + 1} updates" if config.ema_start else "update"
+        yield f"average = {mean}   (w itself after the first {first})"
 
 
 def _acts(config: RMSPropConfig, field: str) -> bool:
@@ -246,7 +275,10 @@ def _item(item: Any) -> str:
     if isinstance(item, ClipByValue):
         return f"by value to {_number(item.limit)}"
     if isinstance(item, ClipByNorm | ClipByGlobalNorm):
-        return f"by {'norm' if isinstance(item, ClipByNorm) else 'global norm'} to {_number(item.max_norm)}"
+        kind = "norm" if isinstance(item, ClipByNorm) else "global norm"
+        group = " of each group" if isinstance(item, ClipByGlobalNorm) and item.over == "group" else ""
+        eps = f" with eps {_number(item.eps)}" if item.eps else ""
+        return f"by {kind}{group} to {_number(item.max_norm)}{eps}"
     if isinstance(item, ParameterGroup):
         changes = item.model_dump(exclude={"match"}, exclude_none=True)
         return f"{_names(item.match)} ({', '.join(f'{name} {shown(value)}' for name, value in changes.items())})"

@@ -15,10 +15,11 @@ import numpy as np
 
 import unirms
 from unirms.registry import framework
-from unirms.state import OptimizerState
+from unirms.state import OptimizerState, SparseGradient
 
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
+Gradients = Mapping[str, Array | SparseGradient]
 Make = Callable[..., Any]
 """make(params, **options) -> optimizer; params is a mapping of names to the framework's parameters."""
 
@@ -28,7 +29,7 @@ class Run(Protocol):
 
     optimizer: Any
 
-    def step(self, grads: Arrays, learning_rate: float | None) -> None:
+    def step(self, grads: Gradients, learning_rate: float | None) -> None:
         """Make one update with these gradients and this learning rate; None leaves it to the config's schedule."""
         ...
 
@@ -70,6 +71,9 @@ class Driver(Protocol):
 
     modes: Mapping[str, tuple[str, ...]]
     """Mode -> the dtypes that the framework computes in it; the first mode is the usual one."""
+
+    sparse: tuple[str, ...]
+    """The modes in which gradients may come as rows (`unirms.SparseGradient`)."""
 
     def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> Run:
         """Return a run over parameters with these values; `make` builds the optimizer.

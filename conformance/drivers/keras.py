@@ -18,7 +18,7 @@ import tensorflow as tf  # noqa: E402
 
 import unirms  # noqa: E402
 from unirms.errors import UnsupportedError  # noqa: E402
-from unirms.state import OptimizerState  # noqa: E402
+from unirms.state import OptimizerState, SparseGradient  # noqa: E402
 
 from . import Array, Arrays, Driver, Make, Training  # noqa: E402
 
@@ -35,15 +35,24 @@ class KerasRun:
             for name, value in params.items()
         }
         self.optimizer = make(self.params)
-        self.apply = self.optimizer.apply
+        self.apply: Any = self._apply
         if mode != "eager":
-            self.apply = tf.function(self.optimizer.apply, jit_compile=mode == "xla")
+            self.apply = tf.function(self._apply, jit_compile=mode == "xla")
 
-    def step(self, grads: Arrays, learning_rate: float | None) -> None:
-        """Make one update."""
+    def step(self, grads: Mapping[str, Array | SparseGradient], learning_rate: float | None) -> None:
+        """Hand over one set of gradients; parameters may be without one."""
         if learning_rate is not None:
             self.optimizer.learning_rate = learning_rate
-        self.apply([tf.constant(grads[name], dtype=self.dtype) for name in self.params])
+        self.apply({name: self._tensor(grad, self.params[name]) for name, grad in grads.items()})
+
+    def _apply(self, grads: Mapping[str, Any]) -> None:
+        self.optimizer.apply(list(grads.values()), [self.params[name] for name in grads])
+
+    def _tensor(self, grad: Array | SparseGradient, param: Any) -> Any:
+        if not isinstance(grad, SparseGradient):
+            return tf.constant(grad, dtype=self.dtype)
+        values, shape = tf.constant(grad.values, dtype=self.dtype), tf.constant(param.shape, tf.int64)
+        return tf.IndexedSlices(values, tf.constant(grad.indices, tf.int64), shape)
 
     def weights(self) -> dict[str, Array]:
         """Return copies of the parameters."""
@@ -91,6 +100,7 @@ class KerasDriver:
     """The verbs of `Driver` for Keras."""
 
     modes: Mapping[str, tuple[str, ...]] = {"eager": DTYPES, "function": DTYPES, "xla": DTYPES}
+    sparse: tuple[str, ...] = ("eager", "function", "xla")
 
     def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> KerasRun:
         """Return a run; "function" is a `tf.function`, "xla" one with `jit_compile`."""

@@ -14,7 +14,7 @@ from mindspore import Parameter, Tensor, ops
 
 import unirms
 from unirms.errors import UnsupportedError
-from unirms.state import OptimizerState
+from unirms.state import OptimizerState, SparseGradient
 
 from . import Array, Arrays, Driver, Make, Training
 
@@ -31,14 +31,14 @@ class MindSporeRun:
         self.params = {name: Parameter(Tensor(value.copy()), name=name) for name, value in params.items()}
         self.optimizer = make(self.params)
 
-    def step(self, grads: Arrays, learning_rate: float | None) -> None:
-        """Make one update."""
+    def step(self, grads: Mapping[str, Array | SparseGradient], learning_rate: float | None) -> None:
+        """Hand over one gradient for each parameter."""
         mindspore.set_context(mode=self.mode)
         if learning_rate is not None:
             rate = self.optimizer.learning_rate
             # ops.assign, because PyNative optimizers do not see Parameter.set_data after their first step.
             ops.assign(rate, Tensor(learning_rate, rate.dtype))
-        self.optimizer(tuple(Tensor(grads[name]) for name in self.params))
+        self.optimizer(tuple(_tensor(name, grads.get(name)) for name in self.params))
 
     def weights(self) -> dict[str, Array]:
         """Return copies of the parameters."""
@@ -47,6 +47,15 @@ class MindSporeRun:
     def state(self) -> OptimizerState:
         """Return copies of the accumulators."""
         return unirms.state_of(self.optimizer)
+
+
+def _tensor(name: str, grad: Array | SparseGradient | None) -> Tensor:
+    if grad is None or isinstance(grad, SparseGradient):
+        given = "none" if grad is None else "one by rows"
+        raise UnsupportedError(
+            f"MindSpore's optimizers take a dense gradient for every parameter, {name!r} has {given}"
+        )
+    return Tensor(grad)
 
 
 class ForeignMindSporeRun:

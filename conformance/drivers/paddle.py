@@ -16,7 +16,7 @@ with warnings.catch_warnings():
 
 import unirms
 from unirms.errors import UnsupportedError
-from unirms.state import OptimizerState
+from unirms.state import OptimizerState, SparseGradient
 
 from . import Array, Arrays, Driver, Make, Run, Training, step_schedule
 
@@ -31,12 +31,12 @@ class DynamicRun:
         self.params = {name: _parameter(value) for name, value in params.items()}
         self.optimizer = make(self.params)
 
-    def step(self, grads: Arrays, learning_rate: float | None) -> None:
-        """Make one update."""
+    def step(self, grads: Mapping[str, Array | SparseGradient], learning_rate: float | None) -> None:
+        """Hand over one gradient for each name, none for the other parameters, and step."""
         if learning_rate is not None:
             self.optimizer.set_lr(learning_rate)
         for name, param in self.params.items():
-            param.grad = paddle.to_tensor(grads[name])
+            param.grad = _gradient(grads[name], param) if name in grads else None
         self.optimizer.step()
         self.optimizer.clear_grad(set_to_zero=False)
         if learning_rate is None:
@@ -101,12 +101,15 @@ class StaticRun:
             for name, value in params.items():
                 self._set(self.params[name], value)
 
-    def step(self, grads: Arrays, learning_rate: float | None) -> None:
-        """Make one update."""
+    def step(self, grads: Mapping[str, Array | SparseGradient], learning_rate: float | None) -> None:
+        """Hand over one dense gradient for every parameter, and run the program."""
+        dense = {name: grad for name, grad in grads.items() if not isinstance(grad, SparseGradient)}
+        if set(dense) != set(self.feeds):
+            raise UnsupportedError("a static graph of Paddle's takes a dense gradient for every parameter")
         with self._inside():
             if learning_rate is not None:
                 self._set(self.rate, np.asarray(learning_rate, str(self.rate.dtype).removeprefix("paddle.")))
-            self.executor.run(self.program, feed={self.feeds[name]: grad for name, grad in grads.items()})
+            self.executor.run(self.program, feed={self.feeds[name]: grad for name, grad in dense.items()})
             if learning_rate is None:
                 step_schedule(self.optimizer)
 
@@ -141,6 +144,7 @@ class PaddleDriver:
     """The verbs of `Driver` for PaddlePaddle."""
 
     modes: Mapping[str, tuple[str, ...]] = {"dynamic": DTYPES, "static": DTYPES}
+    sparse: tuple[str, ...] = ("dynamic",)
 
     def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> Run:
         """Return a run; the arrays have the dtype already."""
@@ -173,6 +177,21 @@ def _parameter(value: Array) -> Any:
     param = paddle.create_parameter(list(value.shape), str(value.dtype))
     param.set_value(value)
     return param
+
+
+def _gradient(grad: Array | SparseGradient, param: Any) -> Any:
+    """Return a gradient as Paddle has it: a tensor, or the rows that `Embedding(sparse=True)` makes."""
+    if not isinstance(grad, SparseGradient):
+        return paddle.to_tensor(grad)
+    kinds = paddle.base.core.VarDesc.VarType
+    dtype = kinds.FP64 if grad.values.dtype == np.float64 else kinds.FP32
+    made = paddle.base.core.eager.Tensor(dtype, list(param.shape), "", kinds.SELECTED_ROWS, False)
+    rows = made.value().get_selected_rows()
+    rows.set_height(param.shape[0])
+    rows.set_rows([int(index) for index in grad.indices])
+    rows.sync_index()
+    rows.get_tensor().set(np.ascontiguousarray(grad.values), paddle.CPUPlace())
+    return made
 
 
 def _variable(value: Array) -> Any:

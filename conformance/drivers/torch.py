@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 import unirms
 from unirms.errors import UnsupportedError
-from unirms.state import OptimizerState
+from unirms.state import OptimizerState, SparseGradient
 
 from . import Array, Arrays, Driver, Make, Training, step_schedule
 
@@ -25,13 +26,16 @@ class TorchRun:
             name: torch.nn.Parameter(torch.from_numpy(value.copy()).to(self.dtype)) for name, value in params.items()
         }
         self.optimizer = make(self.params, foreach=mode == "foreach")
+        base = self.optimizer.defaults["lr"]
+        self.factors = [group["lr"] / base if base else 1.0 for group in self.optimizer.param_groups]
 
-    def step(self, grads: Arrays, learning_rate: float | None) -> None:
-        """Make one update."""
-        for group in self.optimizer.param_groups if learning_rate is not None else ():
-            group["lr"] = learning_rate
+    def step(self, grads: Mapping[str, Array | SparseGradient], learning_rate: float | None) -> None:
+        """Hand over one gradient for each name, none for the other parameters, and step."""
+        if learning_rate is not None:
+            for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
+                group["lr"] = learning_rate * factor
         for name, param in self.params.items():
-            param.grad = torch.from_numpy(grads[name].copy()).to(self.dtype)
+            param.grad = self._gradient(grads[name], param) if name in grads else None
         self.optimizer.step()
         if learning_rate is None:
             step_schedule(self.optimizer)
@@ -43,6 +47,13 @@ class TorchRun:
     def state(self) -> OptimizerState:
         """Return copies of the accumulators."""
         return unirms.state_of(self.optimizer)
+
+    def _gradient(self, grad: Array | SparseGradient, param: torch.Tensor) -> torch.Tensor:
+        if not isinstance(grad, SparseGradient):
+            return torch.from_numpy(grad.copy()).to(self.dtype)
+        rows = torch.from_numpy(np.asarray(grad.indices, np.int64))[None]
+        values = torch.from_numpy(grad.values.copy()).to(self.dtype)
+        return torch.sparse_coo_tensor(rows, values, param.shape, check_invariants=True)
 
 
 class ForeignTorchRun:
@@ -75,6 +86,7 @@ class TorchDriver:
     """The verbs of `Driver` for PyTorch."""
 
     modes: Mapping[str, tuple[str, ...]] = {"foreach": DTYPES, "single": DTYPES}
+    sparse: tuple[str, ...] = ("foreach", "single")
 
     def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> TorchRun:
         """Return a run; the mode is the optimizer's `foreach`."""

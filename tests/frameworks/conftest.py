@@ -11,17 +11,17 @@ import pytest
 
 from unirms.registry import FRAMEWORKS
 
-# Files for all frameworks, and one for each.
-OWN_FILES = {f"test_{name}.py": name for name in FRAMEWORKS}
+
+def owner(file):
+    """Return the framework that a file belongs to: test_torch.py and test_torch_*.py; None for those of all."""
+    return next((name for name in FRAMEWORKS if file == f"test_{name}.py" or file.startswith(f"test_{name}_")), None)
 
 
 def pytest_ignore_collect(collection_path: Path, config):
     wanted = config.getoption("--framework")
     if collection_path.suffix != ".py":
         return None
-    if wanted is None or OWN_FILES.get(collection_path.name, wanted) != wanted:
-        return True
-    return None
+    return True if wanted is None or owner(collection_path.name) not in {None, wanted} else None
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 """PaddlePaddle: `UniRMSProp` and the adapter, in dynamic mode and in static graphs."""
 
 import copy
+import importlib.util
 import pickle
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +19,11 @@ from unirms.errors import ConfigError, FidelityWarning, UnrepresentableError, Un
 
 from unirms.adapters.paddle import ADAPTER, UniRMSProp  # isort: skip  (the driver quietens the import of Paddle)
 from unirms.adapters.paddle_schedules import ScheduleLR, scheduler_for  # isort: skip
+
+_SPEC = importlib.util.spec_from_file_location("paddle_runs", Path(__file__).with_name("paddle_runs.py"))
+runs = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(runs)
+StaticGraph, parameter, step = runs.StaticGraph, runs.parameter, runs.step
 
 # Paddle's own autograd asks for it, in every static graph.
 pytestmark = pytest.mark.filterwarnings("ignore:Tensor do not have 'place' interface:UserWarning")
@@ -1087,54 +1094,3 @@ def test_empty_parameters():
     optimizer = UniRMSProp(BASE.replace(**AXES["all_l2"]), [param])
     step(optimizer, np.zeros([0, 3]))
     assert param.shape == [0, 3]
-
-
-# Helpers
-
-
-def parameter(values, dtype="float32"):
-    values = np.asarray(values, dtype)
-    param = paddle.create_parameter(list(values.shape), dtype)
-    param.set_value(values)
-    return param
-
-
-def step(optimizer, *grads):
-    """Make one step with these gradients."""
-    for param, grad in zip(optimizer._parameter_list, grads, strict=True):
-        param.grad = paddle.to_tensor(np.asarray(grad, str(param.dtype).removeprefix("paddle.")))
-    optimizer.step()
-
-
-class StaticGraph:
-    """A static graph of its own, with names and a scope of its own."""
-
-    def __enter__(self):
-        paddle.enable_static()
-        self.main, self.start, self.scope = paddle.static.Program(), paddle.static.Program(), paddle.static.Scope()
-        self.guards = [
-            paddle.utils.unique_name.guard(),
-            paddle.static.program_guard(self.main, self.start),
-            paddle.static.scope_guard(self.scope),
-        ]
-        for guard in self.guards:
-            guard.__enter__()
-        self.executor = paddle.static.Executor(paddle.CPUPlace())
-        return self
-
-    def __exit__(self, *error):
-        for guard in reversed(self.guards):
-            guard.__exit__(*error)
-        paddle.disable_static()
-
-    def startup(self):
-        self.executor.run(self.start)
-
-    def step(self, **feed):
-        self.executor.run(self.main, feed=feed)
-
-    def fetch(self, *values):
-        return self.executor.run(self.main, fetch_list=list(values))
-
-    def value(self, variable):
-        return np.array(self.scope.find_var(variable.name).get_tensor())

@@ -1,8 +1,10 @@
 """Which native schedules compute a schedule of ours, to what precision, and where they leave it."""
 
+import importlib
+import inspect
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -55,6 +57,7 @@ class Native:
     tolerance: float = DOUBLE
     relative: bool = False
     ts: np.ndarray = field(default_factory=lambda: STEPS)
+    rate: float = B  # the optimizer's own, in torch
 
     def allowed(self, expected: np.ndarray) -> np.ndarray:
         return self.tolerance * (expected if self.relative else np.full_like(expected, expected.max()))
@@ -63,7 +66,7 @@ class Native:
 def run_torch(native, ts):
     import torch
 
-    optimizer = torch.optim.RMSprop([torch.nn.Parameter(torch.zeros(1))], lr=B)
+    optimizer = torch.optim.RMSprop([torch.nn.Parameter(torch.zeros(1))], lr=native.rate)
     scheduler = native.make(torch.optim.lr_scheduler, optimizer)
     rates = [optimizer.param_groups[0]["lr"]]
     for _ in range(int(ts.max())):
@@ -504,6 +507,51 @@ def test_a_native_schedule_that_only_looks_like_ours_is_told_apart(run, other):
     found, expected = run(other, other.ts), other.schedule.values(other.ts)
     highest = other.schedule.values(STEPS).max()
     assert np.abs(found - expected).max() > VISIBLE * highest
+
+
+CLASSES = {
+    "torch": "unirms.dialects.schedules.torch",
+    "keras": "unirms.dialects.schedules.keras",
+    "mindspore": "unirms.dialects.schedules.mindspore",
+    "paddle": "unirms.dialects.schedules.paddle",
+}
+
+
+def classes_of(framework):
+    found = importlib.import_module(CLASSES[framework]).CLASSES
+    return found.beside(B) if framework == "torch" else found
+
+
+def test_the_rows_have_the_arguments_and_defaults_of_the_classes(framework, driver):
+    classes = classes_of(framework)
+    module = importlib.import_module(classes.modules[0])
+    for row in classes.rows:
+        real = list(inspect.signature(getattr(module, row.name)).parameters.values())[len(classes.first) :]
+        order = row.order or (*row.arguments, *row.fixed, *row.ignored)
+        assert [p.name for p in real] == [name for name in order if name != "verbose" or "verbose" in map(_name, real)]
+        stated = {**row.defaults, **row.fixed}
+        assert {p.name: p.default for p in real if p.default is not p.empty and p.name not in row.ignored} == stated
+
+
+def _name(parameter):
+    return parameter.name
+
+
+def test_what_is_written_for_a_schedule_computes_it(run, framework, same):
+    table = importlib.import_module(CLASSES[framework]).CLASSES
+    written = table.write(same.schedule)
+    rate, call = written if framework == "torch" and written is not None else (B, written)
+    if call is None:
+        pytest.skip(f"{framework} has no class for it")
+    module = importlib.import_module(framework)
+
+    def make(_, optimizer=None):
+        return eval(repr(call), {framework: module, "optimizer": optimizer})
+
+    coarse = SINGLE_POWER if framework in {"keras", "mindspore"} else DOUBLE
+    native = replace(same, make=make, rate=rate, tolerance=coarse, relative=False)
+    found, expected = run(native, native.ts), same.schedule.values(native.ts)
+    assert (np.abs(found - expected) <= native.allowed(expected)).all(), repr(call)
 
 
 def test_a_native_one_cycle_ends_in_an_error(run, framework):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from unirms import RMSPropConfig, dialects, reference
+from unirms import RMSPropConfig, dialects, reference, schedules
 from unirms.conformance.cases import LIMIT_ULP
 from unirms.conformance.measures import Ruler
 from unirms.semantics import Fidelity
@@ -39,6 +39,42 @@ SOURCES = {
     "timm decoupled": RMSPropConfig.from_native("timm", lr=0.01, weight_decay=0.5, decoupled_decay=True),
     "sb3 decay": RMSPropConfig.from_native("sb3", lr=0.01, eps=1e-2, weight_decay=0.1, momentum=0.5),
 }
+MOVING = RMSPropConfig(epsilon=1e-2, momentum=0.5)
+# Rates that move visibly within a few steps, of kinds that some framework has a class for.
+SCHEDULES = {
+    "step": schedules.Step(initial_learning_rate=0.02, step_size=3, gamma=0.5),
+    "multi_step": schedules.MultiStep(initial_learning_rate=0.02, milestones=[2, 5], gamma=0.25),
+    "piecewise": schedules.Piecewise(boundaries=[1, 4], learning_rates=[0.005, 0.02, 0.01]),
+    "hold and jump": schedules.Piecewise(boundaries=[4], learning_rates=[0.005, 0.02]),
+    "exponential": schedules.Exponential(initial_learning_rate=0.02, decay_rate=0.75),
+    "exponential of 5 updates": schedules.Exponential(initial_learning_rate=0.02, decay_rate=0.25, decay_steps=5),
+    "natural exponential": schedules.NaturalExponential(initial_learning_rate=0.02, decay_rate=0.25),
+    "inverse time": schedules.InverseTime(initial_learning_rate=0.02, decay_rate=0.5),
+    "polynomial": schedules.Polynomial(initial_learning_rate=0.02, decay_steps=10, power=2),
+    "linear": schedules.Linear(initial_learning_rate=0.02, end_learning_rate=0.001, decay_steps=6),
+    "cosine": schedules.Cosine(initial_learning_rate=0.02, end_learning_rate=0.001, decay_steps=6),
+    "wave": schedules.Cosine(initial_learning_rate=0.02, end_learning_rate=0.001, decay_steps=3, periodic=True),
+    "restarts": schedules.CosineRestarts(initial_learning_rate=0.02, first_period=2, period_factor=2),
+    "noam": schedules.Noam(factor=0.1, d_model=16, warmup_steps=4, first_step=0),
+    "warmup": schedules.Warmup(warmup_steps=4, after=schedules.Constant(learning_rate=0.02)),
+    "warmup and stairs": schedules.Warmup(
+        warmup_steps=3,
+        start_learning_rate=0.005,
+        after=schedules.Step(initial_learning_rate=0.02, step_size=2, gamma=0.5),
+    ),
+    "warmup and cosine": schedules.Warmup(
+        warmup_steps=3, after=schedules.Cosine(initial_learning_rate=0.02, decay_steps=6)
+    ),
+    "sequence": schedules.Sequence(
+        schedules=[
+            schedules.Constant(learning_rate=0.02),
+            schedules.Linear(initial_learning_rate=0.02, decay_steps=8),
+        ],
+        boundaries=[3],
+    ),
+}
+# How many of them each target says.
+SAID = {"torch": 10, "keras": 11, "tf1": 0, "mindspore": 9, "mindspore-experimental": 0, "paddle": 14}
 PATTERNS = {
     "as it is": None,
     "biases spared": ("*bias",),
@@ -223,8 +259,11 @@ def wanted_of(native):
     return native.meaning.replace(initial_mean_square=start)
 
 
-def run(native, code):
-    """Execute a snippet and a training; return the worst error of the weights along the path, in ULP."""
+def run(native, code, late=0):
+    """Execute a snippet and a training; return the worst error of the weights along the path, in ULP.
+
+    A scheduler that the user has to step is stepped after each update but the first `late` ones.
+    """
     script = SCRIPTS[native.dialect]()
     model = script.model()
     space = {"model": model}
@@ -233,8 +272,10 @@ def run(native, code):
     gradients = gradients_for(start)
     expected = path(wanted_of(native), start, gradients)
     ruler = Ruler(start, "float32")
-    for grads, right in zip(gradients, expected, strict=True):
+    for number, (grads, right) in enumerate(zip(gradients, expected, strict=True)):
         script.step(space["optimizer"], grads)
+        if "scheduler" in space and number >= late:
+            space["scheduler"].step()
         ruler.observe(right, script.weights())
     if native.fidelity <= Fidelity.SEEDED:
         assert_same(path(native.wanted, start, gradients), expected)
@@ -267,6 +308,27 @@ def test_a_snippet_trains_as_the_reference_does(targets, source, patterns):
         error = run(native, native.code())
         # LIMIT_ULP is for 50 steps of a float32 loop, with its reason beside it; these are 8.
         assert error <= LIMIT_ULP["float32"], (dialect, error, native.code())
+
+
+def test_a_snippet_follows_the_schedule(targets):
+    for dialect in targets:
+        said = []
+        for name, schedule in SCHEDULES.items():
+            native = MOVING.replace(learning_rate=schedule).to_native(dialect)
+            if not any(difference.axis == "learning_rate" for difference in native.differences):
+                said.append(name)
+                assert run(native, native.code()) <= LIMIT_ULP["float32"], (dialect, name, native.code())
+        assert len(said) == SAID[dialect], (dialect, said)
+
+
+def test_a_schedule_that_is_not_stepped_or_another_one_is_caught(targets):
+    for dialect in targets:
+        native = MOVING.replace(learning_rate=SCHEDULES["step"]).to_native(dialect)
+        if native.code().count("step_size=3"):
+            assert run(native, native.code(), late=1) > FAR
+        planted = native.code().replace("_steps=3", "_steps=4").replace("step_size=3", "step_size=4")
+        assert (planted != native.code()) is bool(SAID[dialect])
+        assert planted == native.code() or run(native, planted) > FAR, dialect
 
 
 def test_without_its_seeding_lines_a_snippet_is_caught(targets):

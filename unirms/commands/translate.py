@@ -68,6 +68,7 @@ def as_data(native: Native, source: str | None) -> dict[str, Any]:
         "dialect": native.dialect,
         "target": native.target,
         "kwargs": native.kwargs,
+        "scheduler": native.scheduler,
         "fidelity": str(native.fidelity),
         "needs_seeding": native.needs_seeding,
         "differences": [asdict(d) | {"fidelity": str(d.fidelity)} for d in native.differences],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from unirms import dialects
 from unirms.diagnosis.base import Diagnosis
+from unirms.schedules import BaseSchedule
 
 if TYPE_CHECKING:
     from unirms.translation import Native
@@ -42,8 +43,10 @@ def of(native: Native, dtype: str | None = None) -> tuple[Diagnosis, ...]:
     return tuple(found)
 
 
-def _loses_digits(value: float) -> bool:
-    """Return whether a number is another one in float32."""
+def _loses_digits(value: float | BaseSchedule) -> bool:
+    """Return whether a number, or the rates of a schedule, are others in float32."""
+    if isinstance(value, BaseSchedule):
+        return True
     try:
         return bool(struct.unpack("f", struct.pack("f", value))[0] != value)
     except OverflowError:

@@ -6,6 +6,7 @@ import math
 from numbers import Real
 from typing import Any, Final
 
+from unirms.config import RMSPropConfig
 from unirms.dialects.base import REQUIRED, Argument
 from unirms.dialects.behaviour import Kind
 from unirms.dialects.calls import NativeCall
@@ -69,8 +70,12 @@ def is_flag(argument: Argument) -> bool:
 
 
 def is_number(argument: Argument) -> bool:
-    """Return whether an argument is a number that concerns the update (or None, or a framework's object for one)."""
-    return bool(argument.fields) and not is_flag(argument)
+    """Return whether an argument is a number that concerns the update (or None, or a framework's object for one).
+
+    A count is none: which counts a class takes is for the config to say.
+    """
+    counts = all(RMSPropConfig.model_fields[name].annotation is int for name in argument.fields)
+    return not is_flag(argument) and not counts
 
 
 def is_required(argument: Argument) -> bool:

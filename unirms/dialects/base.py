@@ -18,7 +18,7 @@ from unirms.dialects.calls import NativeCall
 from unirms.dialects.schedules.base import ScheduleClasses, Schedulers
 from unirms.dialects.snippet import Snippet
 from unirms.errors import ConfigError, as_given, did_you_mean
-from unirms.schedules import BaseSchedule
+from unirms.schedules import BaseSchedule, Sampled
 
 
 class _Required:
@@ -238,14 +238,24 @@ class Dialect:
 
     def _scheduled(self, config: RMSPropConfig) -> tuple[Fields, NativeCall | None]:
         """Return the learning rate by its native name where it is not the first of the config, and the scheduler."""
-        schedule, name = config.learning_rate, self.name_of("learning_rate")
+        schedule = config.learning_rate
         if not isinstance(schedule, BaseSchedule) or schedule.is_constant:
             return {}, None
+        name = self.name_of("learning_rate")
         if self.schedules is not None:
-            call = self.schedules.write(schedule)
+            asked = self._as_asked(schedule, config.gradient_accumulation_steps)
+            call = None if asked is None else self.schedules.write(asked)
             return ({} if call is None else {name: call}), None
         driven = self.schedulers.write(schedule) if self.schedulers is not None else None
         return ({}, None) if driven is None else ({name: driven[0]}, driven[1])
+
+    def _as_asked(self, schedule: BaseSchedule, steps: int) -> BaseSchedule | None:
+        """Return the schedule that the class has to be given, where it counts gradients instead of updates."""
+        counts = self.schedules is not None and self.schedules.counts_gradients
+        if steps == 1 or not counts or not self.name_of("gradient_accumulation_steps"):
+            return schedule
+        fits = isinstance(schedule, Sampled) and (schedule.every, schedule.offset) == (steps, steps - 1)
+        return schedule.schedule if isinstance(schedule, Sampled) and fits else None
 
     def _schedule(self, name: str, call: NativeCall) -> BaseSchedule:
         if self.schedules is None:

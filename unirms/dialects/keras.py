@@ -1,5 +1,6 @@
 """Keras 3: `keras.optimizers.RMSprop`, which is also today's `tf.keras.optimizers.RMSprop`."""
 
+from dataclasses import replace
 from typing import Any
 
 from unirms.clipping import Clip, ClipByGlobalNorm, ClipByNorm, ClipByValue
@@ -9,6 +10,7 @@ from unirms.dialects.behaviour import Behaviour, Defect, Kind, refusing
 from unirms.dialects.calls import clip_to
 from unirms.dialects.schedules.keras import CLASSES
 from unirms.dialects.snippet import Exemption, Snippet
+from unirms.errors import ConfigError
 from unirms.schedules import BaseSchedule, Sampled
 
 
@@ -43,6 +45,10 @@ def clip_arguments(*, ignores_zero: bool) -> tuple[Argument, ...]:
 
 EMA_MOMENTUM = 0.99
 """Its default, which acts with `use_ema` only."""
+# 100 is the default of Keras 2; it acts with `use_ema` only, so that it is nothing to refuse without.
+OVERWRITES = refuses(
+    "ema_overwrite_frequency", None, "it puts the average into the weights every so many updates", (100,)
+)
 
 
 def settle(fields: Fields) -> Fields:
@@ -51,6 +57,9 @@ def settle(fields: Fields) -> Fields:
     With accumulation Keras counts the gradients, not the updates, and asks its schedule after the last of an update.
     """
     decay, uses = fields.pop("ema_momentum"), fields.pop("use_ema")
+    overwrites = fields.pop(OVERWRITES.name)
+    if uses and overwrites is not None:
+        raise ConfigError([f"{OVERWRITES.name}={overwrites!r} cannot be read beside use_ema: {OVERWRITES.note}"])
     rate, steps = fields["learning_rate"], fields["gradient_accumulation_steps"]
     if isinstance(rate, BaseSchedule) and isinstance(steps, int) and steps > 1:
         rate = Sampled.model_validate({"schedule": rate, "every": steps, "offset": steps - 1})
@@ -155,7 +164,7 @@ DIALECT = Dialect(
             lambda value: {"ema_momentum": value},
             lambda config: config.ema_decay or EMA_MOMENTUM,
         ),
-        refuses("ema_overwrite_frequency", None, "it puts the average into the weights every so many updates", (100,)),
+        replace(OVERWRITES, read=lambda value: {**OVERWRITES.read(value), OVERWRITES.name: value}),
         converts(
             "loss_scale_factor",
             ("loss_scale",),

@@ -51,6 +51,7 @@ for ms in optimizer.ms:
     ms.set_data(initializer($start, ms.shape, ms.dtype))
 """,
     seeding_imports=("from mindspore.common.initializer import initializer",),
+    schedule_imports=("import mindspore",),
 )
 
 DIALECT = Dialect(

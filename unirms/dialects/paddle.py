@@ -42,6 +42,7 @@ optimizer.set_state_dict(
     }
 )
 """,
+    stepping="# Call scheduler.step() once after each optimizer.step().",
 )
 
 DIALECT = Dialect(
@@ -94,5 +95,8 @@ DIALECT = Dialect(
             inherits_none=("weight_decay",),
         ),
     ),
-    remarks=("Its documentation says Nesterov momentum; it computes plain momentum.",),
+    remarks=(
+        "Its documentation says Nesterov momentum; it computes plain momentum.",
+        "In a parameter group, learning_rate is a factor of the optimizer's.",
+    ),
 )

@@ -37,6 +37,8 @@ class Snippet:
         seeding_imports: the import lines that only `seeding` needs.
         exemption: how single parameters are left out of the weight decay.
         no_exemption: how a class that leaves some out by itself is made to decay all.
+        schedule_imports: the import lines that only the framework's schedules need.
+        stepping: how the user moves a scheduler on, as a comment; "" where the optimizer asks its schedule by itself.
     """
 
     imports: tuple[str, ...]
@@ -48,3 +50,5 @@ class Snippet:
     seeding_imports: tuple[str, ...] = ()
     exemption: Exemption = Exemption()
     no_exemption: Exemption = Exemption()
+    schedule_imports: tuple[str, ...] = ()
+    stepping: str = ""

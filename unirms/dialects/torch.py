@@ -41,6 +41,8 @@ for parameter in model.parameters():
     }
 """,
     seeding_imports=("import torch",),
+    schedule_imports=("import torch",),
+    stepping="# Call scheduler.step() once after each optimizer.step().",
 )
 
 DIALECT = Dialect(

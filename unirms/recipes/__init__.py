@@ -22,6 +22,7 @@ from unirms.dialects.calls import NativeCall
 from unirms.documents import Document
 from unirms.errors import ConfigError, UnknownNameError, did_you_mean
 from unirms.recipes.base import Format, Group, Recipe
+from unirms.schedules import BaseSchedule
 
 if TYPE_CHECKING:
     from unirms.config import RMSPropConfig
@@ -184,8 +185,13 @@ def _as_computed(config: RMSPropConfig, dialect: Dialect) -> RMSPropConfig:
     return config.replace(**{name: _float32(getattr(config, name)) for name in dialect.rounds})
 
 
-def _float32(value: float) -> float:
-    """Return a number as float32 has it; one that would become 0 or infinite stays, as no class can compute with it."""
+def _float32(value: Any) -> Any:
+    """Return a number as float32 has it; one that would become 0 or infinite stays, as no class can compute with it.
+
+    A schedule stays, too: it is rounded only after it has been computed.
+    """
+    if isinstance(value, BaseSchedule):
+        return value
     with np.errstate(over="ignore", under="ignore"):
         rounded = float(np.float32(value))
     return rounded if 0 < rounded < float("inf") else value

@@ -12,7 +12,7 @@ from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.dialects.base import Dialect
 from unirms.dialects.calls import NativeCall
 from unirms.documents import Document, KeyPath, shown
-from unirms.errors import ConfigError
+from unirms.errors import ConfigError, as_given
 from unirms.names import REGEX_PREFIX
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ class Recipe:
         lines: the line of a setting in the file, counted from 1, where it is known; "" is the line of the class.
         surprises: settings that a YAML 1.1 reader such as PyYAML reads as something else: as here, as there.
         remarks: what the tool does with the recipe that a reader of it would not expect, a sentence each.
+        unsaid: settings that the file does not say in full, each with what is missing.
     """
 
     format: str
@@ -54,6 +55,7 @@ class Recipe:
     lines: Mapping[str, int] = field(default_factory=dict)
     surprises: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    unsaid: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dialect(self) -> Dialect:
@@ -81,10 +83,15 @@ class Recipe:
 
     def _refuse_schedules(self) -> None:
         for name, value in self.settings.items():
-            argument = self.dialect.argument(name)
-            if argument is not None and "learning_rate" in argument.fields and isinstance(value, (NativeCall, Mapping)):
+            if "learning_rate" not in self.dialect.fields_of(name) or not isinstance(value, (NativeCall, Mapping)):
+                continue
+            if isinstance(value, Mapping) or self.dialect.schedules is None or name in self.unsaid:
+                why = f", as {self.unsaid[name]}" if name in self.unsaid else ""
                 raise ConfigError(
-                    [f"{name}={value!r} is a learning-rate schedule, which no config can say; state the rate itself"]
+                    [
+                        f"{name}={as_given(value)} is a learning-rate schedule that unirms does not read from this "
+                        f"format{why}; state it as learning_rate: {{kind: …}} in a config of unirms"
+                    ]
                 )
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from unirms import dialects, files
+from unirms.config import RMSPropConfig
 from unirms.dialects.calls import NativeCall
 from unirms.documents import Document, KeyPath, shown
 from unirms.errors import ConfigError, UnknownNameError
@@ -27,6 +28,8 @@ HOW_IT_RUNS: Final = ("jit_compile", "is_legacy_optimizer")
 """Keys of `tf_keras` configs that say nothing of the update."""
 EXACT: Final = "unirms>UniRMSProp"
 """The registered name of the optimizer that unirms builds, whose `config` holds the fields of an `RMSPropConfig`."""
+OUR_SCHEDULE: Final = "unirms>UniRMSSchedule"
+"""The registered name of the schedule that unirms builds, whose `schedule` is one of `unirms.schedules` as data."""
 
 
 def recognises(document: Document) -> bool:
@@ -52,7 +55,7 @@ def write(native: Native) -> str:
     data = {
         "module": module.replace("tf_keras.", "keras."),
         "class_name": class_name,
-        "config": native.kwargs,
+        "config": {name: _written(value) for name, value in native.kwargs.items()},
         "registered_name": None,
     }
     return json.dumps(data, indent=2) + "\n"
@@ -107,11 +110,30 @@ def _target(mapping: Mapping[str, Any]) -> str:
 
 
 def _schedule(value: Any) -> Any:
-    """Return a serialized learning-rate schedule as a `NativeCall`, and any other value as it is."""
+    """Return a serialized learning-rate schedule as a `NativeCall`, one of unirms as it is, and other values, too."""
     if not isinstance(value, Mapping) or not isinstance(value.get("class_name"), str):
         return value
-    config = value.get("config")
-    return NativeCall(value["class_name"], **(config if isinstance(config, Mapping) else {}))
+    module, name, registered = value.get("module"), value["class_name"], value.get("registered_name")
+    stated = value.get("config")
+    config: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
+    if registered == OUR_SCHEDULE and "schedule" in config:
+        return RMSPropConfig(learning_rate=config["schedule"]).learning_rate
+    if isinstance(registered, str) and ">" in registered:  # a class of the user's own
+        return NativeCall(registered, **config)
+    return NativeCall(f"{module}.{name}" if isinstance(module, str) and module else name, **config)
+
+
+def _written(value: Any) -> Any:
+    """Return a schedule as `keras.optimizers.schedules.serialize` has it, and any other value as it is."""
+    if not isinstance(value, NativeCall):
+        return value
+    module, _, name = value.name.rpartition(".")
+    return {
+        "module": module.replace("tf_keras.", "keras."),
+        "class_name": name,
+        "config": value.kwargs,
+        "registered_name": None,
+    }
 
 
 FORMAT = Format(

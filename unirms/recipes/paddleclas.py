@@ -23,6 +23,8 @@ NOT_SETTINGS: Final = ("name", "scope", "lr", "regularizer", "clip_norm", "multi
 EXEMPTIONS: Final = ("no_weight_decay_name", "one_dim_param_no_weight_decay")
 CONSTANT: Final = ("Constant", "ConstLR")
 """Its schedules that keep the rate, the second unless it warms up."""
+IN_EPOCHS: Final = "PaddleClas counts it in epochs, whose updates depend on the data"
+"""Why its schedules cannot be read: `ppcls/optimizer/learning_rate.py` multiplies their steps by `step_each_epoch`."""
 
 ONE_DIMENSION: Final = (
     "one_dim_param_no_weight_decay exempts all parameters with one dimension from weight decay; "
@@ -87,6 +89,7 @@ def _recipe(document: Document, path: KeyPath, name: str, section: Mapping[str, 
         lines=located(document, places),
         surprises=surprising(document, places),
         remarks=tuple(_remarks(section)),
+        unsaid={"learning_rate": IN_EPOCHS} if isinstance(settings["learning_rate"], NativeCall) else {},
     )
 
 

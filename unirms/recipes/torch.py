@@ -14,6 +14,12 @@ NOT_SETTINGS: Final = ("params", "param_names", "initial_lr")
 MARKS: Final = {"lr", "alpha", "eps"}
 """Keys that every group of an RMSprop has, and of PyTorch's other optimizers none has together."""
 TIMM_MARK: Final = "lr_in_momentum"
+SCHEDULER_MARKS: Final = {"base_lrs", "last_epoch"}
+"""Keys in the state of every scheduler of PyTorch."""
+SCHEDULER: Final = (
+    "{place} is the state of a scheduler, which does not name its class and cannot be read; state the schedule as "
+    "learning_rate: {{kind: …}} in a config of unirms"
+)
 WHICH_CLASS: Final = (
     "param_groups do not name their class; they are read as torch.optim.RMSprop's, and those of sb3, pfrl and "
     "mindspore.experimental look the same"
@@ -71,7 +77,11 @@ def _recipe(document: Document, path: KeyPath, groups: Sequence[Mapping[str, Any
         place=shown(path),
         lines=located(document, places),
         surprises=surprising(document, places),
-        remarks=(*(() if TIMM_MARK in settings else (WHICH_CLASS,)), *_scheduled(groups[base])),
+        remarks=(
+            *(() if TIMM_MARK in settings else (WHICH_CLASS,)),
+            *_scheduled(groups[base]),
+            *_beside(document),
+        ),
     )
 
 
@@ -99,6 +109,12 @@ def _scheduled(group: Mapping[str, Any]) -> tuple[str, ...]:
     if began is None or repr(began) == repr(now):
         return ()
     return (f"a scheduler has moved the learning rate from {began!r} to {now!r}; it is read as {now!r}",)
+
+
+def _beside(document: Document) -> tuple[str, ...]:
+    """Return a remark where the file has the state of a scheduler, which does not name its class."""
+    states = [path for path, mapping in mappings(document.data) if mapping.keys() >= SCHEDULER_MARKS]
+    return (SCHEDULER.format(place=shown(states[0]) or "the file"),) if states else ()
 
 
 FORMAT = Format("torch", "PyTorch: param_groups of a live optimizer or a state_dict", recognises, read)

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from unirms.schedules.base import BaseSchedule
-from unirms.schedules.compositions import Sequence, Table, Warmup
+from unirms.schedules.compositions import Sampled, Sequence, Table, Warmup
 from unirms.schedules.cosines import OneCycle
 from unirms.schedules.decays import Constant, Exponential, Linear, MultiStep, Piecewise, Polynomial, Step
 
@@ -28,7 +28,7 @@ def canonical(schedule: BaseSchedule) -> BaseSchedule:
     A schedule that stays where it is becomes a `Constant`, a step an exponential staircase, a straight line a
     polynomial of power 1, milestones and tables a `Piecewise`, and a warmup a `Sequence`.
     """
-    found = _canonical(schedule)
+    found = schedule if schedule.is_constant else _canonical(schedule)
     return Constant(learning_rate=found.initial) if found.is_constant else found
 
 
@@ -78,8 +78,11 @@ def _(schedule: Linear) -> BaseSchedule:
 
 @_canonical.register
 def _(schedule: MultiStep) -> BaseSchedule:
-    boundaries = sorted(set(schedule.milestones) - {0})
-    return _canonical(Piecewise(boundaries=boundaries, learning_rates=schedule.values([0, *boundaries]).tolist()))
+    boundaries = tuple(sorted(set(schedule.milestones) - {0}))
+    rates = schedule.values([0, *boundaries])
+    if not np.isfinite(rates).all():  # no rates of a schedule
+        return schedule
+    return _canonical(Piecewise(boundaries=boundaries, learning_rates=tuple(rates.tolist())))
 
 
 @_canonical.register
@@ -87,7 +90,7 @@ def _(schedule: Piecewise) -> BaseSchedule:
     starts = zip((0, *schedule.boundaries), schedule.learning_rates, strict=True)
     by_start = dict(starts)  # a boundary at 0 takes the place of the first rate
     runs = [next(group) for _, group in groupby(by_start.items(), key=lambda item: item[1])]
-    return Piecewise(boundaries=[start for start, _ in runs[1:]], learning_rates=[rate for _, rate in runs])
+    return Piecewise(boundaries=tuple(start for start, _ in runs[1:]), learning_rates=tuple(rate for _, rate in runs))
 
 
 @_canonical.register
@@ -95,6 +98,13 @@ def _(schedule: Table) -> BaseSchedule:
     rates = np.asarray(schedule.learning_rates)
     starts = np.flatnonzero(np.diff(rates)) + 1
     return Piecewise(boundaries=starts.tolist(), learning_rates=rates[[0, *starts]].tolist())
+
+
+@_canonical.register
+def _(schedule: Sampled) -> BaseSchedule:
+    inner: Any = canonical(schedule.schedule)
+    asked_once = schedule.every == 1 and schedule.offset == 0
+    return inner if asked_once else schedule.model_copy(update={"schedule": inner})
 
 
 @_canonical.register
@@ -111,14 +121,16 @@ def _(schedule: Warmup) -> BaseSchedule:
     if schedule.overlap and not isinstance(after, Constant):
         return schedule.model_copy(update={"after": after, "end_learning_rate": end})
     ramp = Linear(initial_learning_rate=schedule.start_learning_rate, end_learning_rate=end, decay_steps=steps)
-    return _canonical(Sequence(schedules=(ramp, after), boundaries=(steps,)))
+    parts: Any = (ramp, after)
+    return _canonical(Sequence(schedules=parts, boundaries=(steps,)))
 
 
 @_canonical.register
 def _(schedule: Sequence) -> BaseSchedule:
     first = sum(boundary == 0 for boundary in schedule.boundaries)  # parts that end before they begin
-    parts = tuple(canonical(part) for part in schedule.schedules[first:])
-    return parts[0] if len(parts) == 1 else Sequence(schedules=parts, boundaries=schedule.boundaries[first:])
+    parts: Any = tuple(canonical(part) for part in schedule.schedules[first:])
+    whole = Sequence(schedules=parts, boundaries=schedule.boundaries[first:])
+    return whole.schedules[0] if len(whole.schedules) == 1 else whole
 
 
 def _other_words(shared: BaseSchedule) -> Iterator[BaseSchedule]:

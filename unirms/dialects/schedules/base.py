@@ -35,6 +35,7 @@ class ScheduleClass:
         defaults: argument -> the class's own default.
         fixed: further arguments, which must have these values.
         ignored: further arguments, which say nothing of the rate.
+        order: all arguments in the order of the constructor, where that is not these three one after the other.
         precise: whether the class, in float32, computes this schedule at every update as well as float32 can.
         recursive: it computes each rate from the one before, so that it gathers rounding errors and resumes only where
             count and rate are restored together.
@@ -48,6 +49,7 @@ class ScheduleClass:
     defaults: Arguments = field(default_factory=dict)
     fixed: Arguments = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    order: tuple[str, ...] = ()
     precise: Callable[[Any], bool] = lambda schedule: True
     recursive: bool = False
 
@@ -57,10 +59,9 @@ class ScheduleClass:
         Raises:
             ConfigError: one that the class does not take, that is missing, or that no schedule can say.
         """
-        given = dict(zip(self._order(), call.args, strict=False)) | call.kwargs
-        known = {*self.arguments, *self.fixed, *self.ignored}
-        foreign = [name for name in given if name not in known]
-        if foreign or len(call.args) > len(self._order()):
+        order = self.order or (*self.arguments, *self.fixed, *self.ignored)
+        given = dict(zip(order, call.args, strict=False)) | call.kwargs
+        if len(call.args) > len(order) or not given.keys() <= {*order}:
             raise ConfigError([f"{as_given(call)} cannot be read: {self.name} takes {', '.join(self.arguments)}"])
         moved = [name for name, value in self.fixed.items() if name in given and given[name] != value]
         if moved:
@@ -71,9 +72,6 @@ class ScheduleClass:
         if missing:
             raise ConfigError([f"{as_given(call)} needs {missing[0]}=…"])
         return {name: values[name] for name in self.arguments}
-
-    def _order(self) -> tuple[str, ...]:
-        return (*self.arguments, *self.fixed, *self.ignored)
 
     def schedule(self, call: NativeCall) -> BaseSchedule:
         """Return what a call computes.
@@ -100,12 +98,14 @@ class ScheduleClasses:
         rows: the classes, one row for each kind of schedule that a class computes.
         any_function: what the framework has for a function of the user's own, as the end of "or …".
         first: what stands before the other arguments, by position.
+        counts_gradients: where the optimizer accumulates gradients, it asks its schedule after each of them.
     """
 
     modules: tuple[str, ...]
     rows: tuple[ScheduleClass, ...]
     any_function: str
     first: tuple[Any, ...] = ()
+    counts_gradients: bool = False
 
     def own(self, schedule: BaseSchedule) -> tuple[ScheduleClass, dict[str, Any]] | None:
         """Return the row of exactly this kind of schedule, and the arguments; None where no class says it."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from unirms.dialects.schedules.base import ScheduleClass, ScheduleClasses, renamed
-from unirms.schedules import Exponential, InverseTime, Piecewise, Polynomial
+from unirms.schedules import Exponential, InverseTime, NaturalExponential, Piecewise, Polynomial
 
 _MORE: dict[str, Any] = {"fixed": {"begin": 0, "step": 1}, "ignored": ("dtype",)}
 _DECAY = {
@@ -31,6 +31,7 @@ CLASSES = ScheduleClasses(
     modules=("fluid.dygraph", "paddle.fluid.dygraph"),
     rows=(
         renamed("ExponentialDecay", Exponential, _DECAY, defaults={"staircase": False}, **_MORE),
+        renamed("NaturalExpDecay", NaturalExponential, _DECAY, defaults={"staircase": False}, **_MORE),
         renamed("InverseTimeDecay", InverseTime, _DECAY, defaults={"staircase": False}, **_MORE),
         renamed(
             "PolynomialDecay",

@@ -126,6 +126,7 @@ _COSINE = ScheduleClass(
     defaults={"alpha": 0.0, "warmup_target": None, "warmup_steps": 0},
     precise=_cosine_is_precise,
     ignored=_NAME,
+    order=("initial_learning_rate", "decay_steps", "alpha", "name", "warmup_target", "warmup_steps"),
 )
 _STAIRS = {"staircase": False}
 
@@ -161,6 +162,7 @@ CLASSES = ScheduleClasses(
             precise=lambda ours: _cosine_is_precise(ours.after),
         ),
     ),
+    counts_gradients=True,
     any_function="a subclass of keras.optimizers.schedules.LearningRateSchedule",
 )
 LEGACY = replace(

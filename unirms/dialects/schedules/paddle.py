@@ -68,7 +68,12 @@ def _read_warmup(arguments: Arguments) -> BaseSchedule:
     if not isinstance(after, BaseSchedule):
         after = Constant(learning_rate=after)
     if isinstance(after, CosineRestarts) and after.period_factor > 1:
-        raise ConfigError(["LinearWarmup of a CosineAnnealingWarmRestarts with T_mult > 1 misses restarts"])
+        raise ConfigError(
+            [
+                "LinearWarmup of a CosineAnnealingWarmRestarts with T_mult > 1 misses restarts, which no schedule "
+                "says; state it as a schedule of kind warmup"
+            ]
+        )
     return Warmup(
         warmup_steps=arguments["warmup_steps"],
         start_learning_rate=arguments["start_lr"],

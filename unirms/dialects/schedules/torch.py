@@ -69,7 +69,7 @@ def beside(base: float) -> ScheduleClasses:
         return {"factor": ours.learning_rates[0] / base, "total_iters": ours.boundaries[0]}
 
     def read_sequence(arguments: Arguments) -> BaseSchedule:
-        parts = tuple(beside(base).read(part) for part in arguments["schedulers"])
+        parts: Any = tuple(beside(base).read(part) for part in arguments["schedulers"])
         return Sequence(schedules=parts, boundaries=tuple(arguments["milestones"]))
 
     def write_sequence(ours: Any) -> dict[str, Any] | None:

@@ -1,0 +1,174 @@
+"""MindSpore: what becomes of the gradients before the update rule, for the compiler.
+
+`Preparation` is a base of `UniRMSProp`, so that the parser finds its methods and attributes on the optimizer. Its
+methods take and return the gradients of all parameters, a tuple; which clip holds for which of them is settled before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import mindspore
+import numpy as np
+from mindspore import Parameter, Tensor, nn, ops
+
+from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
+from unirms.config import RMSPropConfig
+from unirms.grouping import clip_plan
+from unirms.preparation import centralized_axes
+from unirms.protocol import NamedParameter
+
+from .mindspore_rule import add, assign, cast, div, greater, less, mul, neg, select, sqrt, sub
+
+square, reduce_sum, reduce_mean = ops.Square(), ops.ReduceSum(), ops.ReduceMean(keep_dims=True)
+is_finite, reduce_all, logical_and = ops.IsFinite(), ops.ReduceAll(), ops.LogicalAnd()
+
+
+class Preparation(nn.RMSProp):
+    """Gradients on their way to the update rule: unscaled, gathered, checked, turned round, centralized, clipped."""
+
+    def _choose_preparation(self, config: RMSPropConfig, params: Sequence[NamedParameter]) -> None:
+        """Set the attributes that the methods below read."""
+        dtypes = [param.dtype for param in params]
+        self.has_loss_scale, self.loss_scales = config.loss_scale != 1, _in_each(config.loss_scale, dtypes)
+        self.maximize = config.maximize
+        self.centralized_axes = tuple(centralized_axes(config, param.value.ndim) for param in params)
+        self.skips_updates, self.raises_errors = config.non_finite == "skip", config.non_finite == "raise"
+        self.gathers = config.gradient_accumulation_steps > 1
+        if self.gathers:
+            self.gradient_sum = self.parameters.clone(prefix="gradient_sum", init="zeros")
+            self.micro_step = Parameter(Tensor(0, mindspore.int32), name="micro_step")
+            self.no_micro_step, self.one_micro_step = Tensor(0, mindspore.int32), Tensor(1, mindspore.int32)
+            self.last_micro_step = Tensor(config.gradient_accumulation_steps - 1, mindspore.int32)
+            self.numbers_gathered = _in_each(config.gradient_accumulation_steps, dtypes)
+        self._choose_clips(config, params)
+
+    def _choose_clips(self, config: RMSPropConfig, params: Sequence[NamedParameter]) -> None:
+        """Set the plan of the clips: one tuple for each of their properties, with an entry for each clip in turn."""
+        dtypes = {param.name: param.dtype for param in params}
+        plan = list(clip_plan(config, dtypes))  # MindSpore has a gradient for every parameter
+        clips = [clip for clip, _ in plan]
+        each = list(dtypes.values())
+        self.limits_values = tuple(isinstance(clip, ClipByValue) for clip in clips)
+        self.limits_together = tuple(isinstance(clip, ClipByGlobalNorm) for clip in clips)
+        self.is_clipped = tuple(tuple(name in chosen for name in dtypes) for _, chosen in plan)
+        self.clip_limits = tuple(_in_each(_limit(clip), each) for clip in clips)
+        self.negative_limits = tuple(_in_each(-_limit(clip), each) for clip in clips)
+        self.has_clip_epsilon = tuple(_epsilon(clip) > 0 for clip in clips)
+        self.clip_epsilons = tuple(_in_each(_epsilon(clip), each) for clip in clips)
+        # A joint norm starts from 0 in the widest dtype of its gradients.
+        self.norm_zeros = tuple(Tensor(np.result_type(*(dtypes[n] for n in chosen)).type(0)) for _, chosen in plan)
+        self.ones = _in_each(1.0, each)
+
+    def _unscaled(self, gradients: Any) -> Any:
+        """Return the gradients in the dtypes of the parameters, divided by the loss scale."""
+        found = ()
+        for index in range(self.param_length):
+            grad = cast(gradients[index], self.parameters[index].dtype)
+            if self.has_loss_scale:
+                grad = div(grad, self.loss_scales[index])
+            found += (grad,)
+        return found
+
+    def _gathered(self, gradients: Any) -> Any:
+        """Return the sums of these gradients and of those since the last update."""
+        found = ()
+        for index in range(self.param_length):
+            found += (add(self.gradient_sum[index], gradients[index]),)
+        return found
+
+    def _means(self, sums: Any) -> Any:
+        """Return the mean gradients of an update."""
+        found = ()
+        for index in range(self.param_length):
+            found += (div(sums[index], self.numbers_gathered[index]),)
+        return found
+
+    def _keep(self, sums: Any) -> None:
+        """Remember the sums until the next gradients come."""
+        for index in range(self.param_length):
+            assign(self.gradient_sum[index], sums[index])
+        assign(self.micro_step, add(self.micro_step, self.one_micro_step))
+
+    def _drop(self, sums: Any) -> None:
+        """Begin the sums anew."""
+        for index in range(self.param_length):
+            assign(self.gradient_sum[index], ops.zeros_like(sums[index]))
+        assign(self.micro_step, self.no_micro_step)
+
+    def _all_finite(self, gradients: Any) -> Any:
+        """Return whether no gradient has an infinity or a NaN."""
+        found = reduce_all(is_finite(gradients[0]), ())
+        for index in range(1, self.param_length):
+            found = logical_and(found, reduce_all(is_finite(gradients[index]), ()))
+        return found
+
+    def _prepared(self, gradients: Any) -> Any:
+        """Return the gradients with their sign for descent, centralized and clipped."""
+        found = ()
+        for index in range(self.param_length):
+            grad = gradients[index]
+            if self.maximize:
+                grad = neg(grad)
+            if self.centralized_axes[index]:
+                grad = sub(grad, reduce_mean(grad, self.centralized_axes[index]))
+            found += (grad,)
+        for place in range(len(self.limits_values)):
+            found = self._clipped(place, found)
+        return found
+
+    def _clipped(self, place: int, gradients: Any) -> Any:
+        """Return the gradients after one clip of the plan."""
+        joint = self.norm_zeros[place]
+        if self.limits_together[place]:
+            joint = self._joint_norm(place, gradients)
+        found = ()
+        for index in range(self.param_length):
+            grad = gradients[index]
+            if self.is_clipped[place][index]:
+                if self.limits_values[place]:
+                    grad = self._limited(place, index, grad)
+                elif self.limits_together[place]:
+                    grad = self._scaled(place, index, grad, joint)
+                else:
+                    grad = self._scaled(place, index, grad, sqrt(reduce_sum(square(grad), ())))
+            found += (grad,)
+        return found
+
+    def _joint_norm(self, place: int, gradients: Any) -> Any:
+        """Return the Euclidean norm of all gradients together that a clip of the plan holds for."""
+        joint = self.norm_zeros[place]
+        for index in range(self.param_length):
+            if self.is_clipped[place][index]:
+                joint = add(joint, reduce_sum(cast(square(gradients[index]), joint.dtype), ()))
+        return sqrt(joint)
+
+    def _limited(self, place: int, index: int, grad: Any) -> Any:
+        """Return a gradient with its values limited; not by Minimum and Maximum, which turn NaN into numbers on CPU."""
+        low, high = self.negative_limits[place][index], self.clip_limits[place][index]
+        return select(less(grad, low), low, select(greater(grad, high), high, grad))
+
+    def _scaled(self, place: int, index: int, grad: Any, norm: Any) -> Any:
+        """Return a gradient scaled down to a norm; one that is NaN makes all of it NaN."""
+        limit, dtype, wide = self.clip_limits[place][index], grad.dtype, norm.dtype
+        wide_limit = cast(limit, wide)
+        if self.has_clip_epsilon[place]:
+            one = cast(self.ones[index], wide)
+            factor = div(wide_limit, add(norm, cast(self.clip_epsilons[place][index], wide)))
+            return cast(mul(cast(grad, wide), select(greater(factor, one), one, factor)), dtype)
+        bound = select(less(norm, wide_limit), wide_limit, norm)
+        return cast(div(cast(mul(grad, limit), wide), bound), dtype)
+
+
+def _in_each(value: float, dtypes: Sequence[str]) -> tuple[Tensor, ...]:
+    """Return a number as a Tensor for each parameter, rounded from double to its dtype once."""
+    return tuple(Tensor(np.dtype(dtype).type(value)) for dtype in dtypes)
+
+
+def _limit(clip: ClipByValue | ClipByNorm | ClipByGlobalNorm) -> float:
+    return clip.limit if isinstance(clip, ClipByValue) else clip.max_norm
+
+
+def _epsilon(clip: ClipByValue | ClipByNorm | ClipByGlobalNorm) -> float:
+    return 0.0 if isinstance(clip, ClipByValue) else clip.eps
