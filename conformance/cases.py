@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict
 from unirms.config import RMSPropConfig
 from unirms.state import SparseGradient
 
+from . import recipes
 from .axes import AXES, LOW, LOW_PRECISION, config_of_row, has_small_tensors, well_conditioned
 from .covering import pairwise
 from .drivers import Array
@@ -64,13 +65,20 @@ class Case(BaseModel):
     rates: str
     seed: int
     steps: int = STEPS
+    names: tuple[str, ...] = ()
+    """What the tensors are called; p0, p1, … where nothing is said."""
+
+    @property
+    def tensors(self) -> list[tuple[str, int]]:
+        """The name and the size of each tensor."""
+        names = self.names or tuple(f"p{i}" for i in range(len(self.sizes)))
+        return list(zip(names, self.sizes, strict=True))
 
     def initial(self) -> dict[str, Array]:
         """Return the parameters before the first step: standard normal, held exactly by the dtype."""
         rng = np.random.default_rng([self.seed, 0])
         return {
-            f"p{i}": held_by(rng.standard_normal(size), self.dtype).reshape(shape_of(size))
-            for i, size in enumerate(self.sizes)
+            name: held_by(rng.standard_normal(size), self.dtype).reshape(shape_of(size)) for name, size in self.tensors
         }
 
     def gradients_at(self, step: int) -> dict[str, Array | SparseGradient]:
@@ -80,9 +88,9 @@ class Case(BaseModel):
         # Gradients that are gathered have the same signs: a sum that cancels leaves nothing but rounding errors.
         turns = np.random.default_rng([self.seed, 1_000_000 + step // int(self.config["gradient_accumulation_steps"])])
         dense = {}
-        for i, size in enumerate(self.sizes):
+        for name, size in self.tensors:
             sizes = np.abs(GRADIENTS[self.gradients](rng, size, step)).reshape(shape_of(size))
-            dense[f"p{i}"] = held_by(sizes * signs(turns, size) * scale, self.dtype)
+            dense[name] = held_by(sizes * signs(turns, size) * scale, self.dtype)
         if self.gradients != "rows":
             return {**dense}
         return {name: as_rows(grad, rng) if grad.ndim == 2 else grad for name, grad in dense.items()}
@@ -116,6 +124,7 @@ def cases(modes: Mapping[str, Sequence[str]], sparse: Sequence[str] = ()) -> lis
             # Every kind once in the usual mode; elsewhere every fourth, in turn.
             every = 1 if (mode, dtype) == (usual, "float32") else 4
             found += [*_scheduled(mode, dtype, every)] if dtype not in LOW else []
+            found += [*_recipes(mode, dtype)] if dtype not in LOW and whole else []
             found += [*_by_rows(mode, dtype)] if mode in sparse and dtype not in LOW else []
     for i, row in enumerate(_random(max(0, AT_LEAST - len(found)))):
         found.append(_case(f"{usual}/float32/random-{i:03}", row, usual, "float32", 1000 + i))
@@ -200,6 +209,34 @@ def _tiny(mode: str, dtype: str) -> Iterator[Case]:
             gradients="1e-6",
             rates="halved",
             seed=501,
+        )
+
+
+# The names and sizes of a small convolutional network in Keras's style.
+NETWORK: Final = {
+    "stem/conv/kernel": 1000,
+    "stem/bn/gamma": 8,
+    "stem/bn/beta": 8,
+    "block/conv/kernel": 64,
+    "head/dense/kernel": 100,
+    "head/dense/bias": 7,
+}
+
+
+def _recipes(mode: str, dtype: str) -> Iterator[Case]:
+    """Yield optimizers that people have trained with, for 300 updates."""
+    for name in recipes.NAMES:
+        yield Case(
+            id=f"{mode}/{dtype}/recipe-{name}",
+            config=recipes.recipe(name).model_dump(mode="json"),
+            mode=mode,
+            dtype=dtype,
+            sizes=tuple(NETWORK.values()),
+            names=tuple(NETWORK),
+            gradients="1",
+            rates=SCHEDULED,
+            seed=700,
+            steps=300,
         )
 
 

@@ -13,7 +13,7 @@ The update of one tensor, in order (the executable form is `unirms.reference`)::
     m = momentum * m + lr * g / den;  w = w - m        lr_in_momentum
     b = momentum * b + g / den;       w = w - lr * b   otherwise
     nesterov: the step is  momentum * m + lr * g / den,  or  lr * (momentum * b + g / den)
-    ema_decay > 0:  average = ema_decay * average + (1 - ema_decay) * w, and average = w up to update ema_start + 1
+    ema_decay > 0:  average = average - (1 - ema_decay) * (average - w), and average = w up to update ema_start + 1
 
 Sources: Tieleman and Hinton, Lecture 6.5 (2012); Graves, "Generating Sequences With Recurrent Neural Networks"
 (arXiv:1308.0850) for the centered form; Dozat (2016) for Nesterov momentum inside an adaptive method; Loshchilov and

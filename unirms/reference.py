@@ -144,10 +144,9 @@ def _averaged(config: RMSPropConfig, params: Mapping[str, Array], state: Optimiz
     decay = ema_decay(config, state.step + 1)
     if decay == 0:
         return {name: params[name].copy() for name in state.average}
-    return {
-        name: mean.dtype.type(decay) * mean + mean.dtype.type(1.0 - decay) * params[name]
-        for name, mean in state.average.items()
-    }
+    # Not decay * mean + (1 - decay) * weight: the factors, each rounded, do not add up to 1, and in float32 a mean with
+    # decay 0.9999 settles at 0.99983 of a weight that rests.
+    return {name: mean - (mean - params[name]) * mean.dtype.type(1.0 - decay) for name, mean in state.average.items()}
 
 
 def ema_decay(config: RMSPropConfig, step: int) -> float:

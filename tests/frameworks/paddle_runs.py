@@ -2,9 +2,12 @@
 
 import numpy as np
 
-from unirms import UnsupportedError, reference  # noqa: F401
+import unirms
+from unirms import SparseGradient, reference
 from unirms.conformance.drivers.paddle import DRIVER, paddle
-from unirms.conformance.measures import Ruler, same_bits
+from unirms.conformance.measures import Ruler
+
+SHAPES = {"body.weight": (6, 5), "body.bias": (9,), "norm.scale": (), "head.weight": (3, 4, 17), "head.bias": (33,)}
 
 
 def parameter(values, dtype="float32"):
@@ -19,6 +22,66 @@ def step(optimizer, *grads):
     for param, grad in zip(optimizer._parameter_list, grads, strict=True):
         param.grad = paddle.to_tensor(np.asarray(grad, str(param.dtype).removeprefix("paddle.")))
     optimizer.step()
+
+
+def weights_of(dtype, shapes=SHAPES):
+    rng = np.random.default_rng(11)
+    return {name: np.asarray(rng.normal(size=shape), dtype) for name, shape in shapes.items()}
+
+
+def gradients_of(dtype, steps, shapes=SHAPES):
+    """Return gradients of many magnitudes; an element keeps its sign, so that no sum of them is rounding errors."""
+    rng = np.random.default_rng(12)
+    signs = {name: rng.choice([-1.0, 1.0], size=shape) for name, shape in shapes.items()}
+    return [
+        {name: np.asarray(signs[name] * rng.uniform(0.5, 2.0, shapes[name]) * size, dtype) for name in shapes}
+        for size in 10.0 ** rng.uniform(-2, 1, steps)
+    ]
+
+
+class Beside:
+    """An optimizer of Paddle's at work beside the reference in double, and the worst error of both so far in ULP."""
+
+    def __init__(self, config, mode, dtype, *, make=None, shapes=SHAPES, policy="exact"):
+        self.config, self.dtype = config, dtype
+        start = weights_of(dtype, shapes)
+        make = make or (lambda params, **more: unirms.build(config, "paddle", params, policy=policy, **more))
+        self.run = DRIVER.start(make, start, dtype, mode)
+        self.params = {name: value.astype("float64") for name, value in start.items()}
+        self.state = reference.init(config, self.params)
+        self.weights = Ruler(self.params, dtype)
+        self.slots = {name: Ruler(arrays, dtype) for name, arrays in self.state.slots().items()}
+        self.worst = 0.0
+
+    @property
+    def optimizer(self):
+        return self.run.optimizer
+
+    def step(self, grads, rate=None):
+        """Make one step on both sides; what the reference has no initial value for in Paddle is left out."""
+        self.run.step(grads, rate)
+        now = self.config if rate is None else self.config.replace(learning_rate=rate)
+        wide = {name: _wide(grad) for name, grad in grads.items()}
+        self.params, self.state = reference.step(now, self.params, wide, self.state)
+        seen = self.run.state()
+        errors = [self.weights.observe(self.params, self.run.weights()).ulp]
+        for slot, ruler in self.slots.items():
+            expected = self.state.slots()[slot]
+            # Paddle makes the slots of a parameter at its first gradient.
+            errors.append(ruler.observe(expected, {**expected, **seen.slots()[slot]}).ulp)
+            assert set(seen.slots()[slot]) <= set(expected)
+        self.worst = max(self.worst, *errors)
+        if isinstance(self.optimizer, unirms.adapters.paddle.UniRMSProp):
+            assert (seen.step, seen.micro_step) == (self.state.step, self.state.micro_step)
+            assert set(seen.gradient_sum) == set(self.state.gradient_sum)
+            for name, total in self.state.gradient_sum.items():
+                np.testing.assert_allclose(seen.gradient_sum[name], total, rtol=8 * np.finfo(self.dtype).eps)
+
+
+def _wide(grad):
+    if isinstance(grad, SparseGradient):
+        return SparseGradient(grad.indices, grad.values.astype("float64"))
+    return grad.astype("float64")
 
 
 class StaticGraph:
