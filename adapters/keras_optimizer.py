@@ -235,13 +235,12 @@ class UniRMSProp(keras.optimizers.RMSprop):
             self._accumulated_gradients[index].assign(sums[index])
 
     def _update_with_means(self, sums: Sequence[Any], indices: Sequence[int]) -> None:
-        """Update the parameters with the means of what is gathered, and begin to gather again."""
+        """Update the parameters with the means of what is gathered."""
         steps = self.gradient_accumulation_steps
         # A variable that its gradient overwrites has no slots: None.
         known = [index for index, slot in enumerate(self._velocities) if slot is not None]
         means = {index: sums[index] / tf.cast(steps, sums[index].dtype) for index in known}
         self._update(means, {index: tf.reduce_any(sums[index] != 0) for index in known if index not in indices})
-        self._backend_reset_gradient_accumulators()
 
     def _update(self, grads: Mapping[int, Any], only_if: Mapping[int, Any] | None = None) -> None:
         """Update the parameters at these indices, unless the gradients are not finite; some of them only if."""
@@ -258,10 +257,16 @@ class UniRMSProp(keras.optimizers.RMSprop):
             self._move(named, only_if or {})
 
     def _forget(self) -> None:
-        """Take back the gradients that are counted, and the one that Keras is about to count."""
+        """Drop the gradients of this update: those that are counted, and the one that Keras is about to count."""
         self._iterations.assign_sub(self.gradient_accumulation_steps or 1)
+        self._gather_again()
+
+    def _gather_again(self) -> None:
+        if self.gradient_accumulation_steps:
+            self._backend_reset_gradient_accumulators()
 
     def _move(self, named: Mapping[str, Any], only_if: Mapping[int, Any]) -> None:
+        """Update the parameters and the averages."""
         ready = preparing.prepared(self.config, named)
         places = {name: index for index, name in enumerate(self._names.value)}
         always = [(grad, places[name]) for name, grad in ready.items() if places[name] not in only_if]
@@ -273,6 +278,7 @@ class UniRMSProp(keras.optimizers.RMSprop):
         if self.use_ema:
             self._update_model_variables_moving_average(self._trainable_variables)
             self._overwrite_with_average()
+        self._gather_again()
 
     def _update_steps(self, pairs: Sequence[tuple[Any, int]]) -> None:
         """Call `update_step` with each gradient and its variable, wherever `tf.distribute` keeps that."""

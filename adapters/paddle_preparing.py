@@ -73,7 +73,7 @@ def _dense(grad: Any, param: Any) -> Any:
 def _rows(grad: Any) -> tuple[Any, Any]:
     """Return the values and the rows, each once; merge_selected_rows of Paddle's is wrong but for two axes."""
     rows, places = np.unique(np.asarray(grad.rows(), np.int64), return_inverse=True)
-    values = paddle.nn.clip.get_tensor_from_selected_rows(grad)
+    values = grad._get_tensor_from_selected_rows()
     sums = paddle.zeros([len(rows), *values.shape[1:]], values.dtype)
     if len(rows):
         sums = paddle.index_add(sums, paddle.to_tensor(places), 0, values)

@@ -77,10 +77,11 @@ class UniRMSProp(torch.optim.RMSprop):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
+        self.updated = False
         grads = torch_preparing.prepared(self)
-        self.updated = grads is not None
         if grads is not None:
             self._update(grads)
+            self.updated = True
         return loss
 
     def _update(self, grads: Sequence[Gradient]) -> None:

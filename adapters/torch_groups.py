@@ -72,7 +72,9 @@ def grouped(params: Any, config: RMSPropConfig) -> Any:
 
 
 def rate_factors(config: RMSPropConfig, optimizer: torch.optim.Optimizer) -> list[float]:
-    """Return the rate of each param_group as a multiple of the config's."""
+    """Return the rate of each param_group as a multiple of the config's; none at all without groups."""
+    if not config.groups:
+        return []
     factor_of = {member.name: member.rate_factor for member in _members(config, optimizer)}
     return [factor_of[names[0]] if names else 1.0 for names in _names_by_group(optimizer)]
 

@@ -72,8 +72,7 @@ def average_weights(means: list[torch.Tensor], params: list[torch.Tensor], decay
         for mean, param in zip(means, params, strict=True):
             mean.copy_(param)
     else:
-        torch._foreach_mul_(means, decay)
-        torch._foreach_add_(means, torch._foreach_mul(params, 1.0 - decay))
+        torch._foreach_sub_(means, torch._foreach_mul(torch._foreach_sub(means, params), 1.0 - decay))
 
 
 def _decayed(

@@ -336,7 +336,7 @@ def invoke(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("torch.optim.RMSprop", "is not MODULE:CLASS"),
+        ("torch.optim.RMSprop", "is not MODULE:NAME"),
         ("no_such_module:X", "no_such_module cannot be imported: ModuleNotFoundError"),
         ("json:Decoder", "json has no Decoder; is it spelt right"),
         ("json:__name__", "is a str, which cannot be called"),

@@ -69,13 +69,13 @@ class Beside:
             expected = self.state.slots()[slot]
             # Paddle makes the slots of a parameter at its first gradient.
             errors.append(ruler.observe(expected, {**expected, **seen.slots()[slot]}).ulp)
-            assert set(seen.slots()[slot]) <= set(expected)
-        self.worst = max(self.worst, *errors)
+        # Sums of numbers of one sign, which gather half an ULP each.
+        sums = Ruler({name: np.zeros_like(total) for name, total in self.state.gradient_sum.items()}, self.dtype)
+        errors.append(sums.observe(self.state.gradient_sum, seen.gradient_sum).ulp)
         if isinstance(self.optimizer, unirms.adapters.paddle.UniRMSProp):
-            assert (seen.step, seen.micro_step) == (self.state.step, self.state.micro_step)
-            assert set(seen.gradient_sum) == set(self.state.gradient_sum)
-            for name, total in self.state.gradient_sum.items():
-                np.testing.assert_allclose(seen.gradient_sum[name], total, rtol=8 * np.finfo(self.dtype).eps)
+            counts = (seen.step, seen.micro_step), (self.state.step, self.state.micro_step)
+            errors.append(0.0 if counts[0] == counts[1] else np.inf)
+        self.worst = max(self.worst, *errors)
 
 
 def _wide(grad):

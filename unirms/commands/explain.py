@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from unirms.config import RMSPropConfig
     from unirms.effects import Effect
     from unirms.translation import Native
 
@@ -23,6 +24,11 @@ def explain(
     grad_scale: Annotated[
         list[float] | None, typer.Option(help="measure on gradients of this size; repeat it for several")
     ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="list what each parameter gets of this model, or of what makes one"),
+    ] = None,
+    framework: Annotated[str | None, typer.Option(help="the model's; by default the one that MODULE imports")] = None,
     json: Annotated[bool, typer.Option("--json", help="print everything as JSON")] = False,
 ) -> None:
     """Say in plain sentences what an RMSProp computes, or what another class would make of it.
@@ -34,6 +40,10 @@ def explain(
         unirms explain torch:lr=0.01,momentum=0.9 --to keras --effect
 
         unirms explain recipe.yaml --to paddle --gradients gradients.npy
+
+        unirms explain recipe.yaml --model mypackage.models:make_model --framework torch
+
+    With --model, a module is imported and called, in this process: name none that you do not trust.
     """
     from unirms.commands.subjects import from_word
     from unirms.errors import ConfigError
@@ -41,6 +51,9 @@ def explain(
     from unirms.explanation import explain_config, formula
 
     stated = from_word(subject)
+    if model is not None:
+        _explain_model(stated.config, model, framework, json=json)
+        return
     measures = effect or gradients is not None or bool(grad_scale)
     if to is None:
         if measures:
@@ -56,6 +69,22 @@ def explain(
     typer.echo(explained(native))
     if measured is not None:
         typer.echo(f"\n{measured}")
+
+
+def _explain_model(config: RMSPropConfig, model: str, framework: str | None, *, json: bool) -> None:
+    from unirms import terminal
+    from unirms.commands.assignments import assigned, table
+
+    rows = assigned(config, model, framework)
+    if json:
+        plain = [{**row, "own": {n: _plain(v) for n, v in row["own"].items()}} for row in rows]
+        typer.echo(jsons.dumps(plain, indent=2))
+    else:
+        terminal.show(table(config, rows), terminal.console())
+
+
+def _plain(value: Any) -> Any:
+    return [item.model_dump(mode="json") for item in value] if isinstance(value, tuple) else value
 
 
 def _measured(native: Native, gradients: Path | None, scales: list[float] | None) -> Effect:

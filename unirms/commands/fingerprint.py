@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json as jsons
-import os
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,14 +42,14 @@ def fingerprint(
     from importlib import import_module
 
     from unirms import fingerprinting, registry
+    from unirms.commands.importing import quieten
     from unirms.literals import assignments
 
     values = assignments(settings or [])
     if framework is not None:
-        for name, value in registry.framework(framework).environment:  # read when the framework is loaded
-            os.environ.setdefault(name, value)
+        quieten(framework)
         registry.adapter(framework)
-    made = _imported(target)
+    made = _constructor(target)
     name = registry.framework(framework).name if framework is not None else fingerprinting.loaded_framework()
     # conformance/ is shipped as unirms.conformance but lies at the root of the project, so nothing imports it by name.
     factory = import_module("unirms.conformance.probe").constructor(name, made, values)
@@ -64,28 +62,14 @@ def fingerprint(
         raise typer.Exit(1)
 
 
-def _imported(target: str) -> Callable[..., Any]:
-    """Return what `package.module:Class` names; the current folder is searched too, as by `python -m`."""
-    from importlib import import_module
+def _constructor(target: str) -> Callable[..., Any]:
+    """Return the class, or whatever makes optimizers, that `package.module:Class` names."""
+    from unirms.commands.importing import imported
 
-    path, colon, name = target.partition(":")
-    if not (path and colon and name):
-        raise UnsupportedError(f"{target!r} is not MODULE:CLASS; write for example torch.optim:RMSprop")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found = import_module(path)
-    except Exception as error:  # whatever the module does while it is imported
-        reason = next(iter(str(error).strip().splitlines()), "no message")
-        raise UnsupportedError(f"{path} cannot be imported: {type(error).__name__}: {reason}") from error
-    for part in name.split("."):
-        if not hasattr(found, part):
-            raise UnsupportedError(f"{path} has no {name}; is it spelt right, letter case included?")
-        found = getattr(found, part)
+    found: Callable[..., Any] = imported(target, example="torch.optim:RMSprop")
     if not callable(found):
         raise UnsupportedError(f"{target} is a {type(found).__name__}, which cannot be called to make an optimizer")
-    made: Callable[..., Any] = found
-    return made
+    return found
 
 
 def _show(found: Fingerprint) -> None:

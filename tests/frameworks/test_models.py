@@ -1,0 +1,91 @@
+"""`unirms explain --model`: what each parameter of a real model gets, in every framework."""
+
+import json
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from unirms import build, config_of
+from unirms.cli import app
+from unirms.files import load
+
+MODELS = {
+    "torch": "import torch\ndef make():\n    nn = torch.nn\n"
+    "    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))\n",
+    "keras": "import keras\ndef make():\n    layers = keras.layers\n    return keras.Sequential(\n"
+    "        [keras.Input((3,)), layers.Dense(4), layers.BatchNormalization(), layers.Dense(1, name='head')])\n",
+    "mindspore": "from mindspore import nn\ndef make():\n"
+    "    return nn.SequentialCell(nn.Dense(3, 4), nn.BatchNorm1d(4), nn.Dense(4, 1))\n",
+    "paddle": "import paddle\ndef make():\n    nn = paddle.nn\n"
+    "    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1D(4), nn.Linear(4, 1))\n",
+}
+HEAD = {"torch": "2.*", "keras": "*/head/*", "mindspore": "2.*", "paddle": "2.*"}
+RECIPE = """\
+unirms: 1
+learning_rate: 0.5
+weight_decay: 0.25
+no_weight_decay: ["re:(bias|gamma|beta)$"]
+groups: {match: "HEAD", learning_rate_factor: 0.5, rho: 0.75}
+"""
+
+
+@pytest.fixture
+def place(framework, driver, tmp_path, monkeypatch):  # the driver quietens the framework
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "some_models.py").write_text(MODELS[framework])
+    (tmp_path / "recipe.yaml").write_text(RECIPE.replace("HEAD", HEAD[framework]))
+    yield tmp_path
+    sys.modules.pop("some_models", None)
+
+
+def explain(*more):
+    return CliRunner().invoke(app, ["explain", "recipe.yaml", "--model", *more])
+
+
+def test_every_parameter_is_listed_with_what_it_gets(place, framework):
+    rows = json.loads(explain("some_models:make", "--json").stdout)
+    assert len(rows) == 6
+    head = [row for row in rows if row["group"] == 0]
+    assert sorted(tuple(row["shape"]) for row in head) in ([(1,), (1, 4)], [(1,), (4, 1)])
+    assert {row["learning_rate"] for row in head} == {0.25}
+    assert all(row["own"] == {"rho": 0.75} for row in head)
+    rest = [row for row in rows if row["group"] is None]
+    assert {row["learning_rate"] for row in rest} == {0.5}
+    assert all(row["own"] == {} for row in rest)
+    decayed = {len(row["shape"]): row["weight_decay"] for row in rows}
+    assert decayed[2] == 0.25
+    table = explain("some_models:make", "--framework", framework)
+    assert table.exit_code == 0
+    assert all(row["parameter"] in table.stdout for row in rows)
+
+
+def test_the_optimizer_of_the_model_reads_back_as_its_recipe(place, framework):
+    config = load("recipe.yaml")
+    import some_models
+
+    optimizer = build(config, framework, some_models.make())
+    assert config_of(optimizer).equivalent(config)
+
+
+@pytest.mark.parametrize(
+    ("target", "reason"),
+    [
+        ("some_models", "is not MODULE:NAME"),
+        ("some_models:makes", "some_models has no makes"),
+        ("no_such_module:make", "no_such_module cannot be imported: ModuleNotFoundError"),
+        ("os:getcwd", "is a builtins.str, not a parameter of this framework"),
+        ("os:link", "os:link() fails: TypeError"),
+    ],
+)
+def test_a_name_that_is_no_model_is_refused_in_one_line(place, framework, target, reason):
+    result = explain(target, "--framework", framework)
+    assert reason in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+def test_a_group_without_parameters_is_refused(place, framework):
+    (place / "recipe.yaml").write_text(RECIPE.replace("HEAD", "nowhere.*"))
+    result = explain("some_models:make")
+    assert "groups.0 matches no parameter" in str(result.exception)
