@@ -24,7 +24,7 @@ from .mindspore_preparing import Preparation
 from .mindspore_rule import Rule, add, assign, cast, mul, reshape, select
 from .mindspore_stock import DIALECT, NAMES, accepted, named_parameters, own_rate
 
-equal, greater_equal = ops.Equal(), ops.GreaterEqual()
+equal, greater_equal, partial = ops.Equal(), ops.GreaterEqual(), ops.Partial()
 
 
 class UniRMSProp(Preparation, Rule):
@@ -95,14 +95,17 @@ class UniRMSProp(Preparation, Rule):
     @jit
     def construct(self, gradients: Any) -> bool:
         """Update all parameters, or gather; return True."""
-        gradients = self._unscaled(gradients)
+        gradients = self.map_(self._unscaled, self.indices, gradients)
         if self.gathers:
-            sums = self._gathered(gradients)
+            sums = self.map_(self._gathered, self.indices, gradients)
+            # A branch, not `select` on values: it compiles as fast, and a step takes a half to a tenth of the time.
             if equal(self.micro_step, self.last_micro_step):
-                self._update_if_finite(self._means(sums))
-                self._drop(sums)
+                self._update_if_finite(self.map_(self._mean, self.indices, sums))
+                self.map_(self._drop, self.indices, sums)
+                assign(self.micro_step, self.no_micro_step)
             else:
-                self._keep(sums)
+                self.map_(self._keep, self.indices, sums)
+                assign(self.micro_step, add(self.micro_step, self.one_micro_step))
         else:
             self._update_if_finite(gradients)
         return True
@@ -124,15 +127,19 @@ class UniRMSProp(Preparation, Rule):
         rate, corrections = cast(self.get_lr(), self._wide), ()
         if self.corrects_bias:
             corrections = self._corrections(cast(reshape(self.global_step, ()), self._wide))
-        begun = greater_equal(reshape(self.global_step, ()), self.first_averaged) if self.averages else True
         gradients = self._prepared(gradients)
-        for index in range(self.param_length):  # unrolled by the compiler
-            weight = self._update(index, gradients[index], rate, corrections)
-            if self.averages:
-                decay, rest = self.ema_parts[index]
-                mean = add(mul(decay, self.average[index]), mul(rest, weight))
-                assign(self.average[index], select(begun, mean, weight))
+        self.map_(partial(self._update, rate, corrections), self.indices, gradients)
+        if self.averages:
+            begun = greater_equal(reshape(self.global_step, ()), self.first_averaged)
+            self.map_(partial(self._average, begun), self.indices)
         self.assignadd(self.global_step, self.global_step_increase_tensor)
+
+    def _average(self, begun: Any, index: int) -> bool:
+        """Update the running mean of one parameter, which is the parameter until `begun`."""
+        weight, (decay, rest) = self.parameters[index], self.ema_parts[index]
+        mean = add(mul(decay, self.average[index]), mul(rest, weight))
+        assign(self.average[index], select(begun, mean, weight))
+        return True
 
     def _refuse_non_finite(self, gradients: Any) -> None:
         """Raise `NonFiniteGradientError` where this call would make an update of gradients that are not finite."""

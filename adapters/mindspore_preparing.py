@@ -1,7 +1,8 @@
 """MindSpore: what becomes of the gradients before the update rule, for the compiler.
 
-`Preparation` is a base of `UniRMSProp`, so that the parser finds its methods and attributes on the optimizer. Its
-methods take and return the gradients of all parameters, a tuple; which clip holds for which of them is settled before.
+`Preparation` is a base of `UniRMSProp`, so that the parser finds its methods and attributes on the optimizer. Most
+methods take one gradient and are mapped over all with their indices: a loop that builds a tuple takes four times as
+long to compile (100 tensors: 1.1 s instead of 4.4 for four loops).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from .mindspore_rule import add, assign, cast, div, greater, less, mul, neg, sel
 
 square, reduce_sum, reduce_mean = ops.Square(), ops.ReduceSum(), ops.ReduceMean(keep_dims=True)
 is_finite, reduce_all, logical_and = ops.IsFinite(), ops.ReduceAll(), ops.LogicalAnd()
+zeros_like, partial = ops.ZerosLike(), ops.Partial()
 
 
 class Preparation(nn.RMSProp):
@@ -34,6 +36,7 @@ class Preparation(nn.RMSProp):
         self.has_loss_scale, self.loss_scales = config.loss_scale != 1, _in_each(config.loss_scale, dtypes)
         self.maximize = config.maximize
         self.centralized_axes = tuple(centralized_axes(config, param.value.ndim) for param in params)
+        self.turns = config.maximize or any(self.centralized_axes)
         self.skips_updates, self.raises_errors = config.non_finite == "skip", config.non_finite == "raise"
         self.gathers = config.gradient_accumulation_steps > 1
         if self.gathers:
@@ -42,6 +45,7 @@ class Preparation(nn.RMSProp):
             self.no_micro_step, self.one_micro_step = Tensor(0, mindspore.int32), Tensor(1, mindspore.int32)
             self.last_micro_step = Tensor(config.gradient_accumulation_steps - 1, mindspore.int32)
             self.numbers_gathered = _in_each(config.gradient_accumulation_steps, dtypes)
+        self.indices = tuple(range(len(params)))
         self._choose_clips(config, params)
 
     def _choose_clips(self, config: RMSPropConfig, params: Sequence[NamedParameter]) -> None:
@@ -61,41 +65,28 @@ class Preparation(nn.RMSProp):
         self.norm_zeros = tuple(Tensor(np.result_type(*(dtypes[n] for n in chosen)).type(0)) for _, chosen in plan)
         self.ones = _in_each(1.0, each)
 
-    def _unscaled(self, gradients: Any) -> Any:
-        """Return the gradients in the dtypes of the parameters, divided by the loss scale."""
-        found = ()
-        for index in range(self.param_length):
-            grad = cast(gradients[index], self.parameters[index].dtype)
-            if self.has_loss_scale:
-                grad = div(grad, self.loss_scales[index])
-            found += (grad,)
-        return found
+    def _unscaled(self, index: int, grad: Any) -> Any:
+        """Return a gradient in the dtype of its parameter, divided by the loss scale."""
+        grad = cast(grad, self.parameters[index].dtype)
+        return div(grad, self.loss_scales[index]) if self.has_loss_scale else grad
 
-    def _gathered(self, gradients: Any) -> Any:
-        """Return the sums of these gradients and of those since the last update."""
-        found = ()
-        for index in range(self.param_length):
-            found += (add(self.gradient_sum[index], gradients[index]),)
-        return found
+    def _gathered(self, index: int, grad: Any) -> Any:
+        """Return the sum of this gradient and of those since the last update."""
+        return add(self.gradient_sum[index], grad)
 
-    def _means(self, sums: Any) -> Any:
-        """Return the mean gradients of an update."""
-        found = ()
-        for index in range(self.param_length):
-            found += (div(sums[index], self.numbers_gathered[index]),)
-        return found
+    def _mean(self, index: int, gathered: Any) -> Any:
+        """Return the mean gradient of an update."""
+        return div(gathered, self.numbers_gathered[index])
 
-    def _keep(self, sums: Any) -> None:
-        """Remember the sums until the next gradients come."""
-        for index in range(self.param_length):
-            assign(self.gradient_sum[index], sums[index])
-        assign(self.micro_step, add(self.micro_step, self.one_micro_step))
+    def _keep(self, index: int, gathered: Any) -> bool:
+        """Remember a sum until the next gradient comes."""
+        assign(self.gradient_sum[index], gathered)
+        return True
 
-    def _drop(self, sums: Any) -> None:
-        """Begin the sums anew."""
-        for index in range(self.param_length):
-            assign(self.gradient_sum[index], ops.zeros_like(sums[index]))
-        assign(self.micro_step, self.no_micro_step)
+    def _drop(self, index: int, gathered: Any) -> bool:
+        """Begin a sum anew."""
+        assign(self.gradient_sum[index], zeros_like(gathered))
+        return True
 
     def _all_finite(self, gradients: Any) -> Any:
         """Return whether no gradient has an infinity or a NaN."""
@@ -106,35 +97,20 @@ class Preparation(nn.RMSProp):
 
     def _prepared(self, gradients: Any) -> Any:
         """Return the gradients with their sign for descent, centralized and clipped."""
-        found = ()
-        for index in range(self.param_length):
-            grad = gradients[index]
-            if self.maximize:
-                grad = neg(grad)
-            if self.centralized_axes[index]:
-                grad = sub(grad, reduce_mean(grad, self.centralized_axes[index]))
-            found += (grad,)
+        if self.turns:
+            gradients = self.map_(self._turned, self.indices, gradients)
         for place in range(len(self.limits_values)):
-            found = self._clipped(place, found)
-        return found
+            joint = self._joint_norm(place, gradients) if self.limits_together[place] else self.norm_zeros[place]
+            gradients = self.map_(partial(self._clipped, place, joint), self.indices, gradients)
+        return gradients
 
-    def _clipped(self, place: int, gradients: Any) -> Any:
-        """Return the gradients after one clip of the plan."""
-        joint = self.norm_zeros[place]
-        if self.limits_together[place]:
-            joint = self._joint_norm(place, gradients)
-        found = ()
-        for index in range(self.param_length):
-            grad = gradients[index]
-            if self.is_clipped[place][index]:
-                if self.limits_values[place]:
-                    grad = self._limited(place, index, grad)
-                elif self.limits_together[place]:
-                    grad = self._scaled(place, index, grad, joint)
-                else:
-                    grad = self._scaled(place, index, grad, sqrt(reduce_sum(square(grad), ())))
-            found += (grad,)
-        return found
+    def _turned(self, index: int, grad: Any) -> Any:
+        """Return a gradient with its sign for descent, centralized."""
+        if self.maximize:
+            grad = neg(grad)
+        if self.centralized_axes[index]:
+            grad = sub(grad, reduce_mean(grad, self.centralized_axes[index]))
+        return grad
 
     def _joint_norm(self, place: int, gradients: Any) -> Any:
         """Return the Euclidean norm of all gradients together that a clip of the plan holds for."""
@@ -144,10 +120,17 @@ class Preparation(nn.RMSProp):
                 joint = add(joint, reduce_sum(cast(square(gradients[index]), joint.dtype), ()))
         return sqrt(joint)
 
-    def _limited(self, place: int, index: int, grad: Any) -> Any:
-        """Return a gradient with its values limited; not by Minimum and Maximum, which turn NaN into numbers on CPU."""
-        low, high = self.negative_limits[place][index], self.clip_limits[place][index]
-        return select(less(grad, low), low, select(greater(grad, high), high, grad))
+    def _clipped(self, place: int, joint: Any, index: int, grad: Any) -> Any:
+        """Return a gradient after one clip of the plan; `joint` is the norm of those that are clipped together."""
+        if not self.is_clipped[place][index]:
+            return grad
+        if self.limits_values[place]:
+            # Not Minimum and Maximum, which turn NaN into numbers on CPU.
+            low, high = self.negative_limits[place][index], self.clip_limits[place][index]
+            return select(less(grad, low), low, select(greater(grad, high), high, grad))
+        if self.limits_together[place]:
+            return self._scaled(place, index, grad, joint)
+        return self._scaled(place, index, grad, sqrt(reduce_sum(square(grad), ())))
 
     def _scaled(self, place: int, index: int, grad: Any, norm: Any) -> Any:
         """Return a gradient scaled down to a norm; one that is NaN makes all of it NaN."""

@@ -55,8 +55,8 @@ class Rule(nn.RMSProp):
             found += (sub(self.wide_one, pow_(self.wide_rhos[index], add(done, self.wide_one))),)
         return found
 
-    def _update(self, index: int, grad: Any, rate: Any, corrections: Any) -> Any:
-        """Update one parameter and return it: the reference's operations in its order, each rounded on its own."""
+    def _update(self, rate: Any, corrections: Any, index: int, grad: Any) -> bool:
+        """Update one parameter: the reference's operations in its order, each rounded on its own."""
         param, squares, buffer = self.parameters[index], self.ms[index], self.moment[index]
         rho, one_minus_rho, epsilon, momentum, decay, minus_decay, zero = self.scalars[index]
         weight, dtype = param, param.dtype
@@ -97,10 +97,8 @@ class Rule(nn.RMSProp):
         if not self.lr_in_momentum:
             step = mul(learning_rate, step)
         moved_weight = sub(weight, step)
-        if self.skips[index]:
-            moved_weight = select(usable, moved_weight, weight)
-        assign(param, moved_weight)
-        return moved_weight
+        assign(param, select(usable, moved_weight, weight) if self.skips[index] else moved_weight)
+        return True
 
 
 def _scalars(config: RMSPropConfig, dtype: str) -> tuple[Tensor, ...]:

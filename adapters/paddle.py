@@ -65,7 +65,7 @@ class PaddleAdapter:
         kwargs["learning_rate"] = options.get("scheduler") or paddle_schedules.learning_rate_for(config)
         values = [param.value for param in params]
         optimizer = paddle.optimizer.RMSProp(**kwargs, parameters=values, name=options.get("name"))
-        paddle_reading.remember_names(optimizer, _renamed(params))
+        paddle_reading.remember_names(optimizer, [param.name for param in params])
         if config.initial_mean_square != native.meaning.initial_mean_square and paddle.in_dynamic_mode():
             _fill_mean_squares(optimizer, values, config.initial_mean_square)
             common.remember_seed(optimizer, config)
@@ -73,7 +73,8 @@ class PaddleAdapter:
 
     def exact(self, config: RMSPropConfig, params: Sequence[NamedParameter], options: Mapping[str, Any]) -> UniRMSProp:
         """Return `UniRMSProp`."""
-        return UniRMSProp(config, [param.value for param in params], names=_renamed(params), **options)
+        names = {param.value.name: param.name for param in params}
+        return UniRMSProp(config, [param.value for param in params], names=names, **options)
 
     def lr_scheduler(self, optimizer: Any) -> Any:
         """Return the `paddle.optimizer.lr.LRScheduler` of the optimizer, or None where its rate is a number."""
@@ -124,10 +125,6 @@ def _fill_mean_squares(optimizer: Any, params: Sequence[Any], value: float) -> N
     for param in params:
         accumulator = optimizer._get_accumulator(SLOTS["mean_square"], param)
         accumulator.set_value(paddle.full_like(accumulator, value))
-
-
-def _renamed(params: Sequence[NamedParameter]) -> dict[str, str]:
-    return {param.value.name: param.name for param in params if param.value.name != param.name}
 
 
 ADAPTER: Adapter = PaddleAdapter()

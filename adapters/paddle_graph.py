@@ -66,7 +66,7 @@ def extend(optimizer: Any, due: Sequence[tuple[Any, Any]]) -> None:
 
     members, rates = optimizer.members(), _Rates(optimizer, number)
     now = {param.name: param for param in optimizer.every_parameter()}
-    for name, grad in paddle_preparing.prepared(ops, config, ready, optimizer.names).items():
+    for name, grad in paddle_preparing.prepared(ops, config, ready, members).items():
         param, member = params[name], members[name]
         slots = {slot: optimizer._get_accumulator(key, param) for slot, key in SLOTS.items()}
         now[name] = rmsprop(ops, param, grad.values, slots, member.config, rates.of(member))

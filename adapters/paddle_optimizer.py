@@ -74,7 +74,6 @@ class UniRMSProp(paddle.optimizer.RMSProp):
                 "parameters obey too; say them in the config's groups"
             )
         self.config = config
-        self.names = dict(names or {})
         self.progress = Progress()
         super().__init__(
             scheduler or learning_rate_of(config, self.progress),
@@ -86,6 +85,9 @@ class UniRMSProp(paddle.optimizer.RMSProp):
         self._averages: dict[str, Any] = {}
         self._gathered: dict[str, Any] = {}
         self._members: tuple[Any, dict[str, Member]] = (None, {})
+        # In order, because a copy of a parameter has another of Paddle's names.
+        renamed = names or {}
+        self._labels = [renamed.get(parameter.name, parameter.name) for parameter in parameters or ()]
         if parameters:
             self.members()
         # The type of the learning rate's variable in a static graph, which must hold it for every parameter.
@@ -116,11 +118,12 @@ class UniRMSProp(paddle.optimizer.RMSProp):
         Raises:
             UnsupportedError: a group of the config matches no parameter.
         """
-        live = tuple(getattr(self, attribute) for attribute in LIVE.values())
-        if self._members[0] != live or self._parameter_list is None:  # a program can grow
-            every = [parameter.name for parameter in self.every_parameter()]
-            found = grouping.members(self.live_config(), [self.names.get(name, name) for name in every])
-            self._members = live, dict(zip(every, found, strict=True))
+        every = self.every_parameter()
+        present = (every[0].name, len(every), *(getattr(self, attribute) for attribute in LIVE.values()))
+        if self._members[0] != present:
+            names = [parameter.name for parameter in every]
+            found = grouping.members(self.live_config(), self._labels or names)
+            self._members = present, dict(zip(names, found, strict=True))
         return self._members[1]
 
     def average_of(self, parameter: Any) -> Any:
@@ -234,7 +237,8 @@ class UniRMSProp(paddle.optimizer.RMSProp):
             return True
         wrong = [name for name, grad in ready.items() if not bool(paddle_preparing.is_finite(grad.values))]
         if wrong and self.config.non_finite == "raise":
-            raise NonFiniteGradientError(non_finite_sentence([self.names.get(name, name) for name in wrong]))
+            members = self.members()
+            raise NonFiniteGradientError(non_finite_sentence([members[name].name for name in wrong]))
         return not wrong
 
     def _update(self, params: Mapping[str, Any], ready: Mapping[str, Ready]) -> None:
@@ -244,7 +248,7 @@ class UniRMSProp(paddle.optimizer.RMSProp):
         self.progress.updates += 1
         members = self.members()
         scalars: dict[tuple[int | None, float], Hyperparameters] = {}
-        for name, grad in paddle_preparing.prepared(_OPS, self.config, ready, self.names).items():
+        for name, grad in paddle_preparing.prepared(_OPS, self.config, ready, members).items():
             param, member = params[name], members[name]
             key = member.group, member.config.weight_decay  # which fix all the others
             if key not in scalars:

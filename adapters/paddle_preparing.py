@@ -15,7 +15,7 @@ import paddle
 
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import RMSPropConfig
-from unirms.grouping import clip_plan
+from unirms.grouping import Member, clip_plan
 from unirms.preparation import centralized_axes
 
 from .paddle_operations import Operations, cast, square_root
@@ -44,18 +44,15 @@ def received(ops: Operations, config: RMSPropConfig, grad: Any, param: Any) -> R
 
 
 def prepared(
-    ops: Operations, config: RMSPropConfig, ready: Mapping[str, Ready], names: Mapping[str, str]
+    ops: Operations, config: RMSPropConfig, ready: Mapping[str, Ready], members: Mapping[str, Member]
 ) -> dict[str, Ready]:
-    """Return the gradients with their sign for descent, centralized and clipped.
-
-    They are by Paddle's names of the parameters; `names` has those that the config's patterns match, where they differ.
-    """
+    """Return the gradients with their sign for descent, centralized and clipped; all are by Paddle's names."""
     if not (config.maximize or config.gradient_centralization != "none" or config.clip or config.groups):
         return dict(ready)
     values = {name: -grad.values if config.maximize else grad.values for name, grad in ready.items()}
     if config.gradient_centralization != "none":
         values = {name: _centralized(ops, config, grad) for name, grad in values.items()}
-    known_as = {names.get(name, name): name for name in values}
+    known_as = {members[name].name: name for name in values}
     for clip, joint in clip_plan(config, known_as):
         values |= _clipped(ops, clip, {known_as[name]: values[known_as[name]] for name in joint})
     return {name: Ready(grad, ready[name].rows) for name, grad in values.items()}

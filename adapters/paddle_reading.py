@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,32 +18,40 @@ from unirms.state import Array, OptimizerState
 
 from . import common, paddle_schedules
 from .paddle_names import LIVE, SLOTS
-from .paddle_operations import array, held
+from .paddle_operations import array
 from .paddle_optimizer import UniRMSProp
 
 _NAMES = "_unirms_names"
 
 
-def remember_names(optimizer: Any, names: Mapping[str, str]) -> None:
-    """Note on a stock optimizer the names of the user's, by Paddle's name of the parameter, where they differ."""
-    setattr(optimizer, _NAMES, dict(names))
+def remember_names(optimizer: Any, names: Sequence[str]) -> None:
+    """Note on a stock optimizer the user's names of its parameters, in order."""
+    setattr(optimizer, _NAMES, list(names))
 
 
 def config_of(optimizer: Any) -> RMSPropConfig:
     """Return the config with the present hyperparameters; see `Adapter.config_of`."""
     if isinstance(optimizer, UniRMSProp):
         return common.with_rate(optimizer.live_config(), _rate(optimizer))
-    groups = _groups(optimizer)
-    config = common.one_config([_live_group(optimizer, group, param) for group in groups for param in group["params"]])
-    return common.with_seed(optimizer, _with_joint_clips(optimizer, groups, config))
+    groups, known = _groups(optimizer), _known(optimizer)
+    config = common.one_config(
+        [
+            common.LiveGroup(_config_of(optimizer, group, param), [known[param.name].name], scale_of(param))
+            for group in groups
+            for param in group["params"]
+        ]
+    )
+    names = [[known[param.name].name for param in group["params"]] for group in groups]
+    return common.with_seed(optimizer, _with_joint_clips(config, names))
 
 
 def state_of(optimizer: Any) -> OptimizerState:
     """Return the accumulators; see `Adapter.state_of`."""
-    slots = {slot: _slot(optimizer, slot) for slot in SLOTS}
+    known = _known(optimizer)
+    slots = {slot: _slot(optimizer, slot, known) for slot in SLOTS}
     if not isinstance(optimizer, UniRMSProp):
         return OptimizerState.of(0, slots)
-    params = {optimizer.names.get(param.name, param.name): param for param in optimizer.every_parameter()}
+    params = {known[param.name].name: param for param in optimizer.every_parameter()}
     if optimizer.config.ema_decay > 0:  # before the first update it is the weights
         means = {name: optimizer.average_of(param) for name, param in params.items()}
         slots["average"] = _arrays({name: params[name] if mean is None else mean for name, mean in means.items()})
@@ -78,8 +87,7 @@ def _put(variable: Any, value: Array) -> None:
     if isinstance(variable, paddle.Tensor):
         variable.set_value(value)
     else:
-        found = held(variable.name)
-        found.set(value, found._place())
+        paddle.static.pir_io.set_var(variable.name, value)
 
 
 def _groups(optimizer: Any) -> list[Mapping[str, Any]]:
@@ -89,7 +97,7 @@ def _groups(optimizer: Any) -> list[Mapping[str, Any]]:
     return params if isinstance(params[0], dict) else [{"params": params}]
 
 
-def _live_group(optimizer: Any, group: Mapping[str, Any], param: Any) -> common.LiveGroup:
+def _config_of(optimizer: Any, group: Mapping[str, Any], param: Any) -> RMSPropConfig:
     """Return what a stock optimizer computes for one parameter."""
     regularizer = getattr(param, "regularizer", None)
     rate, scale = _rate(optimizer), scale_of(param)
@@ -102,18 +110,18 @@ def _live_group(optimizer: Any, group: Mapping[str, Any], param: Any) -> common.
     config = RMSPropConfig.from_native("paddle", **native)
     if isinstance(rate, BaseSchedule):
         config = config.replace(learning_rate=rate if scale == 1 else rate.scaled(scale))
-    return common.LiveGroup(config, [_name(optimizer, param.name)], scale)
+    return config
 
 
-def _with_joint_clips(optimizer: Any, groups: Sequence[Mapping[str, Any]], config: RMSPropConfig) -> RMSPropConfig:
-    """Return the config with what Paddle's global norm is over where there are groups: each group by itself.
+def _with_joint_clips(config: RMSPropConfig, groups: Sequence[Sequence[str]]) -> RMSPropConfig:
+    """Return the config with what Paddle's global norm is over: of several groups, given by names, each by itself.
 
     Raises:
         UnsupportedError: its groups are not those that a config can say.
     """
     if len(groups) == 1 or not any(isinstance(clip, ClipByGlobalNorm) for clip in config.clip):
         return config
-    found = [{config.group_of(_name(optimizer, param.name)) for param in group["params"]} for group in groups]
+    found = [{config.group_of(name) for name in group} for group in groups]
     if any(len(one) > 1 for one in found) or len(set().union(*found)) < len(groups):
         raise UnsupportedError(
             "it clips each parameter group by its own norm, which a config can say only of groups that differ in "
@@ -130,38 +138,45 @@ def _rate(optimizer: Any) -> float | BaseSchedule:
     return float(rate)
 
 
-def _name(optimizer: Any, param: str) -> str:
-    names = optimizer.names if isinstance(optimizer, UniRMSProp) else getattr(optimizer, _NAMES, {})
-    return str(names.get(param, param))
+@dataclass(frozen=True)
+class _Known:
+    """A parameter: the user's name of it, and which slots mean something; Paddle keeps all of them always."""
+
+    name: str
+    slots: frozenset[str]
 
 
-def _slot(optimizer: Any, slot: str) -> dict[str, Array]:
-    """Return copies of one accumulator, of the parameters for which its contents mean something; Paddle keeps all."""
+def _known(optimizer: Any) -> dict[str, _Known]:
+    """Return the parameters by Paddle's name. A copy of one has another of those; the order tells which it is."""
+    if isinstance(optimizer, UniRMSProp):
+        return {
+            name: _Known(member.name, _slots(member.config.momentum, member.config.centered))
+            for name, member in optimizer.members().items()
+        }
+    params = [(group, param) for group in _groups(optimizer) for param in group["params"]]
+    names = getattr(optimizer, _NAMES, [param.name for _, param in params])
+    return {
+        param.name: _Known(
+            name, _slots(group.get("momentum", optimizer._momentum), group.get("centered", optimizer._centered))
+        )
+        for name, (group, param) in zip(names, params, strict=True)
+    }
+
+
+def _slots(momentum: float, centered: bool) -> frozenset[str]:
+    return frozenset({"mean_square", *["momentum"] * (momentum > 0), *["mean_gradient"] * centered})
+
+
+def _slot(optimizer: Any, slot: str, known: Mapping[str, _Known]) -> dict[str, Array]:
+    """Return copies of one accumulator, of the parameters that use it."""
     accumulator = f"{optimizer._name}_{SLOTS[slot]}" if optimizer._name else SLOTS[slot]
-    used = _users(optimizer, slot)
     made = optimizer._accumulators.get(accumulator, {})
     if not optimizer._accumulators and optimizer._accumulators_holder:  # loaded, and not yet taken over at a step
         tail = re.compile(rf"(.+)_{re.escape(accumulator)}_\d+")
         matches = {key: tail.fullmatch(key) for key in optimizer._accumulators_holder}
         made = {match[1]: optimizer._accumulators_holder[key] for key, match in matches.items() if match}
-    return _arrays({_name(optimizer, name): variable for name, variable in made.items() if name in used})
-
-
-def _users(optimizer: Any, slot: str) -> set[str]:
-    """Return the parameters, by Paddle's name, that use a slot."""
-
-    def uses(momentum: float, centered: bool) -> bool:
-        return {"momentum": momentum > 0, "mean_gradient": centered}.get(slot, True)
-
-    if isinstance(optimizer, UniRMSProp):
-        configs = {name: member.config for name, member in optimizer.members().items()}
-        return {name for name, config in configs.items() if uses(config.momentum, config.centered)}
-    return {
-        param.name
-        for group in _groups(optimizer)
-        for param in group["params"]
-        if uses(group.get("momentum", optimizer._momentum), group.get("centered", optimizer._centered))
-    }
+    users = {name: one.name for name, one in known.items() if slot in one.slots}
+    return _arrays({users[name]: variable for name, variable in made.items() if name in users})
 
 
 def _arrays(variables: Mapping[str, Any]) -> dict[str, Array]:

@@ -89,9 +89,9 @@ class UniRMSProp(torch.optim.RMSprop):
         number = self._update_number() if self.config.bias_correction or self.config.ema_decay > 0 else None
         for _, alike in groupby(grads, key=lambda grad: id(grad.group)):
             self._update_group(list(alike), number)
-        if number is not None:
-            for state in self.state.values():
-                state["step"].fill_(number)
+        steps = [state["step"] for state in self.state.values()]
+        if steps:  # of parameters without a gradient too: the largest counts the updates
+            torch._foreach_add_(steps, 1)
         if number is not None and self.config.ema_decay > 0:
             self._average(ema_decay(self.config, number))
 
@@ -115,7 +115,6 @@ class UniRMSProp(torch.optim.RMSprop):
             states = [self.state[grad.param] for grad in batch]
             for state, grad in zip(states, batch, strict=True):
                 torch_state.complete(state, grad.param, keys, self.config)
-            torch._foreach_add_([state["step"] for state in states], 1)
             slots = {slot: [real(state[key]) for state in states] for slot, key in used.items()}
             params, values = [real(grad.param) for grad in batch], [grad.values for grad in batch]
             rule = rmsprop if batch[0].rows is None else partial(rmsprop_on_rows, rows=batch[0].rows)

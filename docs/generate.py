@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from unirms import dialects, recipes, schedules
-from unirms.config import RMSPropConfig
+from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.conformance.recordings import Recording, recordings
 from unirms.diagnosis import CODES
 from unirms.diagnosis.catalogue import Code
@@ -64,6 +64,18 @@ def names() -> str:
         if any(native):
             rows.append([f"`{field}`", *(name or "–" for name in native)])
     return _table(["field", *(dialect.name for dialect in found)], rows)
+
+
+def fields() -> str:
+    """Return a row for each config field: its default, what it means, and which dialects have an argument for it."""
+    found = []
+    for name, field in RMSPropConfig.model_fields.items():
+        said = [dialect.name for dialect in dialects.all_dialects().values() if dialect.name_of(name)]
+        silent = [dialect for dialect in dialects.all_dialects() if dialect not in said]
+        default = "none" if field.default == () else f"`{field.default}`"
+        in_groups = " (groups too)" if name in ParameterGroup.model_fields else ""
+        found.append([f"`{name}`{in_groups}", default, field.description or "", _all_but(said, silent)])
+    return _table(["field", "default", "what it is", "dialects with an argument for it"], found)
 
 
 def remarks() -> str:
@@ -199,6 +211,7 @@ def _schedule_class(dialect: Dialect, config: RMSPropConfig) -> str:
 
 
 PARTS: dict[str, Callable[[], str]] = {
+    "fields": fields,
     "schedules": native_schedules,
     "meaning": meaning,
     "names": names,
@@ -254,6 +267,12 @@ def _anchor(name: str, code: Code) -> str:
     """Return the anchor that GitHub gives to the section of a code."""
     kept = re.sub(r"[^\w\- ]", "", f"{name}: {code.title}".lower())
     return kept.replace(" ", "-")
+
+
+def _all_but(said: list[str], silent: list[str]) -> str:
+    if not silent:
+        return "all"
+    return f"all but {', '.join(silent)}" if len(silent) < 5 else ", ".join(said) or "–"
 
 
 def _defaults(dialect: Dialect, **fields: float) -> RMSPropConfig:

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+import unirms
 from unirms.registry import FRAMEWORKS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+PAGES = [README, (ROOT / "docs" / "config.md").read_text(encoding="utf-8")]
+BLOCKS = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
 
 
 def run(code, folder):
@@ -39,8 +41,16 @@ def test_there_is_a_quickstart_for_every_framework():
 
 
 @pytest.mark.parametrize("index", range(len(BLOCKS)))
-def test_a_code_block_of_the_readme_runs(runs, index):
+def test_a_code_block_runs(runs, index):
     assert runs[index].returncode == 0, f"{BLOCKS[index]}\n{runs[index].stderr[-2000:]}"
+
+
+def test_the_configs_of_the_pages_are_configs(tmp_path):
+    shown = [text for page in PAGES for text in re.findall(r"```yaml\n(unirms: 1\n.*?)```", page, re.DOTALL)]
+    assert len(shown) >= 2
+    for text in shown:
+        (tmp_path / "shown.yaml").write_text(text)
+        assert unirms.RMSPropConfig.load(tmp_path / "shown.yaml").explain()
 
 
 def test_the_readme_shows_what_its_second_block_prints(runs):

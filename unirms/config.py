@@ -135,7 +135,7 @@ class RMSPropConfig(BaseModel):
     )
     no_weight_decay: Patterns = Field(
         default=(),
-        description="name patterns of parameters without weight decay; mindspore stands for *beta* and *gamma*",
+        description="name patterns of parameters without weight decay; the word mindspore stands for MindSpore's own",
     )
     clip: Annotated[tuple[Clip, ...], AsTuple] = Field(
         default=(), description="clips, applied in this order before decay"

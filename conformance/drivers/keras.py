@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from unirms.registry import FRAMEWORKS
@@ -30,17 +30,26 @@ class KerasRun:
 
     def __init__(self, make: Make, params: Arrays, dtype: str, mode: str) -> None:
         self.dtype = dtype
+        self.begin = lambda rows: self._begin(make, params, mode, rows)
+        self.begin(())
+        self.begun = False
+
+    def _begin(self, make: Make, params: Arrays, mode: str, rows: Collection[str]) -> None:
+        """Make the variables and the optimizer; the tables of `rows` are called as that of Keras's Embedding is."""
+        names = {name: "embeddings" if name in rows else name.replace("/", "_") for name in params}
         self.params = {
-            name: keras.Variable(tf.constant(value, dtype=dtype), dtype=dtype, name=name)
+            name: keras.Variable(tf.constant(value, dtype=self.dtype), dtype=self.dtype, name=names[name])
             for name, value in params.items()
         }
         self.optimizer = make(self.params)
-        self.apply: Any = self._apply
-        if mode != "eager":
-            self.apply = tf.function(self._apply, jit_compile=mode == "xla")
+        self.apply: Any = self._apply if mode == "eager" else tf.function(self._apply, jit_compile=mode == "xla")
 
     def step(self, grads: Mapping[str, Array | SparseGradient], learning_rate: float | None) -> None:
         """Hand over one set of gradients; parameters may be without one."""
+        rows = {name for name, grad in grads.items() if isinstance(grad, SparseGradient)}
+        if rows and not self.begun:
+            self.begin(rows)
+        self.begun = True
         if learning_rate is not None:
             self.optimizer.learning_rate = learning_rate
         self.apply({name: self._tensor(grad, self.params[name]) for name, grad in grads.items()})

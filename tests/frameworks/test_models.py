@@ -41,7 +41,8 @@ def place(framework, driver, tmp_path, monkeypatch):  # the driver quietens the 
 
 
 def explain(*more):
-    return CliRunner().invoke(app, ["explain", "recipe.yaml", "--model", *more])
+    wide = {"COLUMNS": "200"}  # names are folded to fit
+    return CliRunner(env=wide).invoke(app, ["explain", "recipe.yaml", "--model", *more])
 
 
 def test_every_parameter_is_listed_with_what_it_gets(place, framework):
@@ -58,7 +59,8 @@ def test_every_parameter_is_listed_with_what_it_gets(place, framework):
     assert decayed[2] == 0.25
     table = explain("some_models:make", "--framework", framework)
     assert table.exit_code == 0
-    assert all(row["parameter"] in table.stdout for row in rows)
+    # Without what stands before: a second model of Keras has other numbers in its names.
+    assert all(row["parameter"].rpartition("/")[2] in table.stdout for row in rows)
 
 
 def test_the_optimizer_of_the_model_reads_back_as_its_recipe(place, framework):

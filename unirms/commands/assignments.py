@@ -60,7 +60,7 @@ def table(config: RMSPropConfig, rows: list[dict[str, Any]]) -> Table:
 
     drawn = Table()
     for column in ("parameter", "shape", "group", "learning rate", "weight decay", "of its own"):
-        drawn.add_column(column)
+        drawn.add_column(column, overflow="fold")
     for row in rows:
         group = "" if row["group"] is None else f"{row['group']}: {' or '.join(config.groups[row['group']].match)}"
         own = ", ".join(f"{field} {shown(value)}" for field, value in row["own"].items())
