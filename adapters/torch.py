@@ -97,7 +97,7 @@ class UniRMSProp(torch.optim.RMSprop):
 
     def _update_number(self) -> int:
         """Return the number of the update that is to be made, counted from 1."""
-        return 1 + max((int(state["step"]) for state in self.state.values() if "step" in state), default=0)
+        return 1 + max([0, *(int(state["step"]) for state in self.state.values())])
 
     def _update_group(self, grads: Sequence[Gradient], number: int | None) -> None:
         group = grads[0].group

@@ -46,8 +46,9 @@ def prepared(optimizer: UniRMSProp) -> list[Gradient] | None:
         _set(grads, torch._foreach_div([grad.values for grad in grads], config.loss_scale))
     if config.gradient_accumulation_steps > 1:
         states = dict(_states(optimizer))
-        if not _is_last(optimizer, states):
-            _gather(grads, states)
+        micro_step = 1 + max([0, *(state[MICRO_STEP] for state in states.values())])
+        if micro_step < config.gradient_accumulation_steps:
+            _gather(grads, states, micro_step)
             return None
         grads = _means(optimizer, grads, states)
         goes_on = _goes_on(optimizer, grads)
@@ -106,18 +107,12 @@ def _states(optimizer: UniRMSProp) -> Iterator[tuple[torch.Tensor, State]]:
             yield param, optimizer.state[param]
 
 
-def _is_last(optimizer: UniRMSProp, states: dict[torch.Tensor, State]) -> bool:
-    gathered = max((state[MICRO_STEP] for state in states.values()), default=0)
-    return bool(gathered + 1 >= optimizer.config.gradient_accumulation_steps)
-
-
-def _gather(grads: Sequence[Gradient], states: dict[torch.Tensor, State]) -> None:
+def _gather(grads: Sequence[Gradient], states: dict[torch.Tensor, State], micro_step: int) -> None:
     """Add gradients to the sums."""
     for grad in grads:
         state = states[grad.param]
         real(state[SUM]).copy_(_sum(grad, state))
         state[COUNT] += 1
-    micro_step = 1 + max((state[MICRO_STEP] for state in states.values()), default=0)
     for state in states.values():
         state[MICRO_STEP] = micro_step
 

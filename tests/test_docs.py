@@ -14,8 +14,8 @@ from unirms.registry import FRAMEWORKS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = [README, (ROOT / "docs" / "config.md").read_text(encoding="utf-8")]
-BLOCKS = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
+EXECUTED = [README, (ROOT / "docs" / "config.md").read_text(encoding="utf-8")]
+BLOCKS = [block for page in EXECUTED for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
 
 
 def run(code, folder):
@@ -46,7 +46,7 @@ def test_a_code_block_runs(runs, index):
 
 
 def test_the_configs_of_the_pages_are_configs(tmp_path):
-    shown = [text for page in PAGES for text in re.findall(r"```yaml\n(unirms: 1\n.*?)```", page, re.DOTALL)]
+    shown = [text for page in EXECUTED for text in re.findall(r"```yaml\n(unirms: 1\n.*?)```", page, re.DOTALL)]
     assert len(shown) >= 2
     for text in shown:
         (tmp_path / "shown.yaml").write_text(text)

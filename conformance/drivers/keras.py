@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from unirms.registry import FRAMEWORKS
@@ -30,7 +31,7 @@ class KerasRun:
 
     def __init__(self, make: Make, params: Arrays, dtype: str, mode: str) -> None:
         self.dtype = dtype
-        self.begin = lambda rows: self._begin(make, params, mode, rows)
+        self.begin = partial(self._begin, make, params, mode)
         self.begin(())
         self.begun = False
 
