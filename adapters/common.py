@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import numpy as np
 from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.errors import UnsupportedError
 from unirms.protocol import NamedParameter
-from unirms.schedules import BaseSchedule
+from unirms.schedules import AnySchedule, Plateau
+from unirms.schedules.plateau import LONG_LADDER
 from unirms.semantics import Difference, Fidelity
 
 
@@ -52,11 +54,10 @@ def rounded_to_float32(
         return []
     found = []
     for field in fields:
-        if field == "learning_rate" and not config.has_constant_rate:
-            continue  # a schedule of unirms hands over doubles
-        wanted = config.initial_learning_rate if field == "learning_rate" else getattr(config, field)
-        actual = float(np.float32(wanted))
-        if actual != wanted:
+        values = rates_held(config) if field == "learning_rate" else [getattr(config, field)]
+        wanted = next((value for value in values if float(np.float32(value)) != value), None)
+        if wanted is not None:
+            actual = float(np.float32(wanted))
             found.append(
                 Difference(
                     field,
@@ -68,6 +69,14 @@ def rounded_to_float32(
                 )
             )
     return found
+
+
+def rates_held(config: RMSPropConfig) -> list[float]:
+    """Return the rates that an optimizer holds as a number at some time; a schedule of unirms hands over doubles."""
+    rate = config.learning_rate
+    if isinstance(rate, Plateau):
+        return list(islice(rate.ladder(), LONG_LADDER))
+    return [config.initial_learning_rate] if config.has_constant_rate else []
 
 
 def by_weight_decay(
@@ -155,8 +164,8 @@ def _overrides(base: LiveGroup, one: LiveGroup) -> dict[str, Any]:
     if one.rate_factor is not None and one.rate_factor != base.rate_factor:
         changed.pop("learning_rate", None)
         changed["learning_rate_factor"] = one.rate_factor / (base.rate_factor or 1.0)
-    if isinstance(changed.get("learning_rate"), BaseSchedule) or (
-        "learning_rate" in changed and isinstance(base.config.learning_rate, BaseSchedule)
+    if isinstance(changed.get("learning_rate"), AnySchedule) or (
+        "learning_rate" in changed and isinstance(base.config.learning_rate, AnySchedule)
     ):
         raise UnsupportedError("its parameter groups follow different schedules, which a config cannot say")
     if changed.get("momentum") == 0:
@@ -167,7 +176,7 @@ def _overrides(base: LiveGroup, one: LiveGroup) -> dict[str, Any]:
     return changed
 
 
-def with_rate(config: RMSPropConfig, rate: float | BaseSchedule) -> RMSPropConfig:
+def with_rate(config: RMSPropConfig, rate: float | AnySchedule) -> RMSPropConfig:
     """Return the config with the rate, or schedule, that a live optimizer has now.
 
     Where it is another than the config's, a group's own rate becomes the multiple of it that it was.
@@ -181,6 +190,15 @@ def with_rate(config: RMSPropConfig, rate: float | BaseSchedule) -> RMSPropConfi
         for group in config.groups
     )
     return config.replace(learning_rate=rate, groups=groups)
+
+
+def rung(plateau: Plateau, live: float, held: Callable[[float], float]) -> float:
+    """Return the rate of a plateau that an optimizer has now, its first where it has none of them.
+
+    `held` is how the optimizer rounds a rate: `live` is such a one.
+    """
+    rates = islice(plateau.ladder(), LONG_LADDER)
+    return next((rate for rate in rates if live in (rate, held(rate))), plateau.initial)
 
 
 def _ratio(rate: float, config: RMSPropConfig) -> float:

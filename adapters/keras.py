@@ -18,12 +18,12 @@ from unirms import dialects
 from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
 from unirms.protocol import Adapter, NamedParameter
-from unirms.schedules import BaseSchedule
+from unirms.schedules import AnySchedule
 from unirms.semantics import Difference
 from unirms.state import Array, OptimizerState
 from unirms.translation import Native
 
-from . import common, keras_schedules, keras_stock
+from . import common, keras_plateau, keras_schedules, keras_stock
 from .keras_optimizer import SLOTS, UniRMSProp
 from .keras_variables import array, dtype_of, is_variable, names_of, number, path_of
 
@@ -81,8 +81,9 @@ class KerasAdapter:
         optimizer.build(variables)
         return optimizer
 
-    def lr_scheduler(self, optimizer: Any) -> None:
-        """Return None: Keras asks the schedule itself, at every update."""
+    def lr_scheduler(self, optimizer: Any) -> keras_plateau.PlateauLR | None:
+        """Return the callback of a plateau; None of a schedule, which Keras asks itself, at every update."""
+        return keras_plateau.scheduler_of(optimizer)
 
     def swap_average(self, optimizer: Any) -> None:
         """Exchange the weights and their running means, which are the same until the first update.
@@ -164,10 +165,12 @@ def _holders(optimizer: Any) -> list[Any]:
     return [optimizer] * len(optimizer._trainable_variables)
 
 
-def _schedule_of(optimizer: Any) -> BaseSchedule | None:
-    """Return the schedule of an optimizer, or None where its learning rate is a number."""
+def _schedule_of(optimizer: Any) -> AnySchedule | None:
+    """Return the schedule of an optimizer, or its plateau, or None where its learning rate is a number."""
     held = optimizer._learning_rate
-    return keras_schedules.read(held) if callable(held) and not isinstance(held, keras.Variable) else None
+    if callable(held) and not isinstance(held, keras.Variable):
+        return keras_schedules.read(held)
+    return keras_plateau.plateau_of(optimizer)
 
 
 def _with_exemptions(optimizer: Any, config: RMSPropConfig) -> RMSPropConfig:

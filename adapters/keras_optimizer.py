@@ -18,7 +18,7 @@ from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
 from unirms.grouping import Member, members
 from unirms.reference import Hyperparameters, bias_correction
-from unirms.schedules import BaseSchedule
+from unirms.schedules import BaseSchedule, Plateau
 
 from . import keras_preparing as preparing
 from .keras_rule import averaged, rmsprop
@@ -44,8 +44,8 @@ class UniRMSProp(keras.optimizers.RMSprop):
     weights is Keras's: `fit` ends by putting it into the model.
 
     `non_finite="raise"` raises `NonFiniteGradientError` eagerly and TensorFlow's InvalidArgumentError in a
-    `tf.function`; XLA has no errors, so that tracing a function for it raises `UnsupportedError`. `sparse="lazy"` works
-    on one replica only, and so do accumulation and `non_finite="skip"`, as Keras's accumulation.
+    `tf.function`; XLA has no errors, so that tracing a function for it raises `UnsupportedError`. Accumulation (as
+    Keras's own), `non_finite="skip"` and `sparse="lazy"` work on one replica only.
 
     Args:
         config: the meaning, as a config or as its plain data. A schedule in it becomes a `UniRMSSchedule`.
@@ -226,8 +226,7 @@ class UniRMSProp(keras.optimizers.RMSprop):
         context = tf.distribute.get_replica_context()
         if context is None or context.num_replicas_in_sync == 1:
             return list(grads)
-        if self.config.sparse == "lazy":
-            raise UnsupportedError("keras: sparse='lazy' works on one replica only; use sparse='dense'")
+        preparing.refuse_replicas(self.config)
         return [grad for grad, _ in self._all_reduce_sum_gradients(list(zip(grads, variables, strict=True)))]
 
     def _gather(self, sums: Sequence[Any], indices: Iterable[int]) -> None:
@@ -314,15 +313,16 @@ class UniRMSProp(keras.optimizers.RMSprop):
         self.assign(variable, moved if rows is None else tf.IndexedSlices(moved, rows))
 
     def _scalars(self, member: Member, variable: Any, learning_rate: Any) -> Hyperparameters:
-        config = member.config
-        step = ops.cast(self.iterations, "float64") + 1.0
+        config, correction = member.config, 1.0
+        if config.bias_correction:
+            correction = bias_correction(config.rho, ops.cast(self.iterations, "float64") + 1.0)
         return Hyperparameters.live(
             learning_rate if member.rate_factor == 1 else learning_rate * member.rate_factor,
             config.rho,
             config.epsilon,
             config.momentum,
             config.weight_decay if self._use_weight_decay(variable) else 0.0,
-            correction=bias_correction(config.rho, step) if config.bias_correction else 1.0,
+            correction=correction,
         )
 
     def _apply_weight_decay(self, variables: Sequence[Any]) -> None:
@@ -370,10 +370,8 @@ class UniRMSProp(keras.optimizers.RMSprop):
             **{key: base[key] for key in ("name", "ema_overwrite_frequency")},
             "learning_rate": number(self.exact_rate()) if is_number else base["learning_rate"],
             "names": self.parameter_names if needed else None,
-            # Its learning rate stands above; a schedule need not be there twice.
-            "config": self.live_config()
-            .replace(learning_rate=self.config.initial_learning_rate)
-            .model_dump(mode="json"),
+            # Its learning rate stands above; a schedule need not be there twice, but a plateau is not in the rate.
+            "config": self.live_config().replace(learning_rate=_plateau_or_number(self.config)).model_dump(mode="json"),
         }
 
 
@@ -383,6 +381,11 @@ def _own_rate(config: RMSPropConfig) -> Any:
     if config.has_constant_rate or not isinstance(rate, BaseSchedule):
         return config.initial_learning_rate
     return UniRMSSchedule(rate)
+
+
+def _plateau_or_number(config: RMSPropConfig) -> Any:
+    rate = config.learning_rate
+    return rate if isinstance(rate, Plateau) else config.initial_learning_rate
 
 
 def _with_around(config: RMSPropConfig, around: Mapping[str, Any]) -> RMSPropConfig:

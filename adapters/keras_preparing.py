@@ -92,6 +92,22 @@ def raise_unless_finite(grads: Mapping[str, Any]) -> Sequence[Any]:
     return [tf.debugging.Assert(fine[name], [non_finite_sentence([name])]) for name in fine]
 
 
+def refuse_replicas(config: RMSPropConfig) -> None:
+    """Refuse what depends on a condition, under which `tf.distribute` updates no variables of several replicas.
+
+    Raises:
+        UnsupportedError: the config has it.
+    """
+    alone = {
+        "sparse='lazy'": config.sparse == "lazy",
+        "non_finite='skip'": config.non_finite == "skip",
+        f"gradient_accumulation_steps={config.gradient_accumulation_steps}": config.gradient_accumulation_steps > 1,
+    }
+    for setting, used in alone.items():
+        if used:
+            raise UnsupportedError(f"keras: {setting} works on one replica only; leave it out, or train on one device")
+
+
 def _centralized(config: RMSPropConfig, grad: Any) -> Any:
     axes = centralized_axes(config, grad.shape.rank)
     return grad - tf.reduce_mean(grad, axis=axes, keepdims=True) if axes else grad

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from unirms.config import RMSPropConfig
 from unirms.dialects.schedules.keras import CLASSES
 from unirms.errors import ConfigError, UnsupportedError
-from unirms.schedules import BaseSchedule
+from unirms.schedules import AnySchedule, BaseSchedule
 
 # The classes compute with the step in float32, which holds whole numbers up to here.
 _WHOLE_IN_FLOAT32 = 2**24
@@ -93,7 +93,7 @@ class _TensorFlowFunctions:
         return array
 
 
-def read(found: Any) -> BaseSchedule:
+def read(found: Any) -> AnySchedule:
     """Return the schedule of unirms that a Keras schedule (or a callable learning rate) is.
 
     Raises:

@@ -16,11 +16,11 @@ from unirms.dialects.keras import REPEATED_ROWS
 from unirms.errors import UnsupportedError
 from unirms.names import matches
 from unirms.protocol import NamedParameter
-from unirms.schedules import BaseSchedule, Sampled
+from unirms.schedules import AnySchedule, BaseSchedule, Sampled
 from unirms.semantics import BUILD_EXACT, Difference, Fidelity
 from unirms.translation import Native
 
-from . import common, keras_schedules
+from . import common, keras_plateau, keras_schedules
 from .keras_variables import Untracked, dtype_of, names_of, number, path_of
 
 _NAMES = "_unirms_names"
@@ -55,6 +55,7 @@ def build(
     optimizer.build(variables)
     setattr(optimizer, _NAMES, Untracked([param.name for param in params]))
     setattr(optimizer, _LEARNING_RATE, config.initial_learning_rate)
+    keras_plateau.remember(optimizer, config)
     if config.initial_mean_square != native.meaning.initial_mean_square:
         for velocity in optimizer._velocities:
             velocity.assign(ops.full(velocity.shape, config.initial_mean_square, velocity.dtype))
@@ -65,7 +66,7 @@ def build(
     return optimizer
 
 
-def read(optimizer: keras.optimizers.RMSprop, schedule: BaseSchedule | None) -> RMSPropConfig:
+def read(optimizer: keras.optimizers.RMSprop, schedule: AnySchedule | None) -> RMSPropConfig:
     """Return what a live optimizer computes now, with its schedule if it has one.
 
     Raises:
@@ -109,7 +110,8 @@ def _counts_gradients(config: RMSPropConfig) -> list[Difference]:
     if config.gradient_accumulation_steps == 1:
         return []
     found = []
-    if not config.has_constant_rate and _asked(config) is config.learning_rate:
+    counts = isinstance(config.learning_rate, BaseSchedule) and not config.has_constant_rate
+    if counts and _asked(config) is config.learning_rate:
         found.append(
             Difference(
                 "learning_rate",
@@ -168,9 +170,9 @@ def _rounded(config: RMSPropConfig, params: Sequence[NamedParameter]) -> list[Di
     if held == "float32":
         return common.rounded_to_float32(dialects.get("keras").rounds, config, params)
     found = common.rounded_to_float32(["weight_decay"], config, params)
-    wanted = config.initial_learning_rate
-    actual = number(ops.convert_to_tensor(wanted, held))
-    if config.has_constant_rate and actual != wanted and _tells_from(held, [param.dtype for param in params]):
+    pairs = ((rate, number(ops.convert_to_tensor(rate, held))) for rate in common.rates_held(config))
+    wanted, actual = next((pair for pair in pairs if pair[0] != pair[1]), (0.0, 0.0))
+    if actual != wanted and _tells_from(held, [param.dtype for param in params]):
         found.append(
             Difference(
                 "learning_rate",

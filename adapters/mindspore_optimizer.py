@@ -20,8 +20,9 @@ from unirms.grouping import members
 from unirms.protocol import NamedParameter
 from unirms.state import Array, OptimizerState
 
-from .mindspore_preparing import Preparation
-from .mindspore_rule import Rule, add, assign, cast, mul, reshape, select
+from . import mindspore_plateau
+from .mindspore_preparing import Preparation, in_each
+from .mindspore_rule import Rule, add, assign, cast, mul, reshape, select, sub
 from .mindspore_stock import DIALECT, NAMES, accepted, named_parameters, own_rate
 
 equal, greater_equal, partial = ops.Equal(), ops.GreaterEqual(), ops.Partial()
@@ -52,8 +53,8 @@ class UniRMSProp(Preparation, Rule):
         UnsupportedError: MindSpore's parameter groups, or something else that is not a Parameter; a group of the config
             that matches no parameter.
         NonFiniteGradientError: at a step, with ``non_finite="raise"``. Inside somebody else's compiled function the
-            graph itself raises a `RuntimeError` instead, without the names, and MindSpore does not run that
-            function again. Nothing has been updated in either case.
+            graph itself raises a `RuntimeError` instead, without the names, and MindSpore may refuse to
+            run that function again. Nothing has been updated in either case.
     """
 
     def __init__(self, params: Any, config: RMSPropConfig, *, learning_rate: Any = None) -> None:
@@ -70,6 +71,8 @@ class UniRMSProp(Preparation, Rule):
         self.ms = self.parameters.clone(prefix="mean_square", init=config.initial_mean_square)
         self.config, self.epsilon, self.members = config, config.epsilon, each
         setattr(self, NAMES, tuple(param.name for param in given))
+        if learning_rate is None:
+            mindspore_plateau.remember(self, config, [1.0] * len(given))
         self._choose_rule(config, each, [param.dtype for param in given], wide)
         self._choose_preparation(config, given)
         self._choose_averaging(config, given)
@@ -83,8 +86,7 @@ class UniRMSProp(Preparation, Rule):
                 for p in params
             )
         self.first_averaged = Tensor(config.ema_start + 1, mindspore.int32)
-        parts = (config.ema_decay, 1.0 - config.ema_decay)
-        self.ema_parts = tuple(tuple(Tensor(np.dtype(p.dtype).type(part)) for part in parts) for p in params)
+        self.ema_rests = in_each(1.0 - config.ema_decay, [param.dtype for param in params])
 
     def __call__(self, *inputs: Any) -> Any:
         """Update all parameters, or gather; return True."""
@@ -128,26 +130,26 @@ class UniRMSProp(Preparation, Rule):
         if self.corrects_bias:
             corrections = self._corrections(cast(reshape(self.global_step, ()), self._wide))
         gradients = self._prepared(gradients)
-        self.map_(partial(self._update, rate, corrections), self.indices, gradients)
+        weights = self.map_(partial(self._update, rate, corrections), self.indices, gradients)
         if self.averages:
             begun = greater_equal(reshape(self.global_step, ()), self.first_averaged)
-            self.map_(partial(self._average, begun), self.indices)
+            self.map_(partial(self._average, begun), self.indices, weights)
         self.assignadd(self.global_step, self.global_step_increase_tensor)
 
-    def _average(self, begun: Any, index: int) -> bool:
+    def _average(self, begun: Any, index: int, weight: Any) -> bool:
         """Update the running mean of one parameter, which is the parameter until `begun`."""
-        weight, (decay, rest) = self.parameters[index], self.ema_parts[index]
-        mean = add(mul(decay, self.average[index]), mul(rest, weight))
-        assign(self.average[index], select(begun, mean, weight))
+        average = self.average[index]
+        mean = sub(average, mul(sub(average, weight), self.ema_rests[index]))
+        assign(average, select(begun, mean, weight))
         return True
 
     def _refuse_non_finite(self, gradients: Any) -> None:
         """Raise `NonFiniteGradientError` where this call would make an update of gradients that are not finite."""
-        arrays = {
-            name: grad.asnumpy().astype(param.asnumpy().dtype, copy=False)
-            for name, grad, param in zip(getattr(self, NAMES), gradients, self.parameters, strict=False)
-        }
         with np.errstate(all="ignore"):
+            arrays = {
+                name: grad.asnumpy().astype(param.asnumpy().dtype, copy=False)
+                for name, grad, param in zip(getattr(self, NAMES), gradients, self.parameters, strict=False)
+            }
             state = OptimizerState.of(0, {"mean_square": {}}, *self.gathered_now())
             ready, _ = preparation.gathered(self.config, arrays, arrays, state)
             if ready is not None:

@@ -26,6 +26,11 @@ square, reduce_sum, reduce_mean = ops.Square(), ops.ReduceSum(), ops.ReduceMean(
 is_finite, reduce_all, logical_and = ops.IsFinite(), ops.ReduceAll(), ops.LogicalAnd()
 zeros_like, partial = ops.ZerosLike(), ops.Partial()
 
+OTHER_SHAPE = (
+    "a gradient has another shape than its parameter; in PyNative mode, an embedding with sparse=True makes such "
+    "gradients, which have lost their rows: use sparse=False"
+)
+
 
 class Preparation(nn.RMSProp):
     """Gradients on their way to the update rule: unscaled, gathered, checked, turned round, centralized, clipped."""
@@ -33,7 +38,7 @@ class Preparation(nn.RMSProp):
     def _choose_preparation(self, config: RMSPropConfig, params: Sequence[NamedParameter]) -> None:
         """Set the attributes that the methods below read."""
         dtypes = [param.dtype for param in params]
-        self.has_loss_scale, self.loss_scales = config.loss_scale != 1, _in_each(config.loss_scale, dtypes)
+        self.has_loss_scale, self.loss_scales = config.loss_scale != 1, in_each(config.loss_scale, dtypes)
         self.maximize = config.maximize
         self.centralized_axes = tuple(centralized_axes(config, param.value.ndim) for param in params)
         self.turns = config.maximize or any(self.centralized_axes)
@@ -44,7 +49,7 @@ class Preparation(nn.RMSProp):
             self.micro_step = Parameter(Tensor(0, mindspore.int32), name="micro_step")
             self.no_micro_step, self.one_micro_step = Tensor(0, mindspore.int32), Tensor(1, mindspore.int32)
             self.last_micro_step = Tensor(config.gradient_accumulation_steps - 1, mindspore.int32)
-            self.numbers_gathered = _in_each(config.gradient_accumulation_steps, dtypes)
+            self.numbers_gathered = in_each(config.gradient_accumulation_steps, dtypes)
         self.indices = tuple(range(len(params)))
         self._choose_clips(config, params)
 
@@ -57,16 +62,18 @@ class Preparation(nn.RMSProp):
         self.limits_values = tuple(isinstance(clip, ClipByValue) for clip in clips)
         self.limits_together = tuple(isinstance(clip, ClipByGlobalNorm) for clip in clips)
         self.is_clipped = tuple(tuple(name in chosen for name in dtypes) for _, chosen in plan)
-        self.clip_limits = tuple(_in_each(_limit(clip), each) for clip in clips)
-        self.negative_limits = tuple(_in_each(-_limit(clip), each) for clip in clips)
+        self.clip_limits = tuple(in_each(_limit(clip), each) for clip in clips)
+        self.negative_limits = tuple(in_each(-_limit(clip), each) for clip in clips)
         self.has_clip_epsilon = tuple(_epsilon(clip) > 0 for clip in clips)
-        self.clip_epsilons = tuple(_in_each(_epsilon(clip), each) for clip in clips)
+        self.clip_epsilons = tuple(in_each(_epsilon(clip), each) for clip in clips)
         # A joint norm starts from 0 in the widest dtype of its gradients.
         self.norm_zeros = tuple(Tensor(np.result_type(*(dtypes[n] for n in chosen)).type(0)) for _, chosen in plan)
-        self.ones = _in_each(1.0, each)
+        self.ones = in_each(1.0, each)
 
     def _unscaled(self, index: int, grad: Any) -> Any:
         """Return a gradient in the dtype of its parameter, divided by the loss scale."""
+        if grad.shape != self.parameters[index].shape:  # decided by the compiler; one row would do for all of them
+            raise ValueError(OTHER_SHAPE)
         grad = cast(grad, self.parameters[index].dtype)
         return div(grad, self.loss_scales[index]) if self.has_loss_scale else grad
 
@@ -144,7 +151,7 @@ class Preparation(nn.RMSProp):
         return cast(div(cast(mul(grad, limit), wide), bound), dtype)
 
 
-def _in_each(value: float, dtypes: Sequence[str]) -> tuple[Tensor, ...]:
+def in_each(value: float, dtypes: Sequence[str]) -> tuple[Tensor, ...]:
     """Return a number as a Tensor for each parameter, rounded from double to its dtype once."""
     return tuple(Tensor(np.dtype(dtype).type(value)) for dtype in dtypes)
 

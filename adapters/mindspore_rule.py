@@ -50,13 +50,13 @@ class Rule(nn.RMSProp):
 
     def _corrections(self, done: Any) -> Any:
         """Return 1 - rho**t for each rho in use, t being the number of this update."""
-        found = ()
+        found: Any = ()
         for index in range(len(self.wide_rhos)):
             found += (sub(self.wide_one, pow_(self.wide_rhos[index], add(done, self.wide_one))),)
         return found
 
-    def _update(self, rate: Any, corrections: Any, index: int, grad: Any) -> bool:
-        """Update one parameter: the reference's operations in its order, each rounded on its own."""
+    def _update(self, rate: Any, corrections: Any, index: int, grad: Any) -> Any:
+        """Update one parameter and return it: the reference's operations in its order, each rounded on its own."""
         param, squares, buffer = self.parameters[index], self.ms[index], self.moment[index]
         rho, one_minus_rho, epsilon, momentum, decay, minus_decay, zero = self.scalars[index]
         weight, dtype = param, param.dtype
@@ -97,8 +97,10 @@ class Rule(nn.RMSProp):
         if not self.lr_in_momentum:
             step = mul(learning_rate, step)
         moved_weight = sub(weight, step)
-        assign(param, select(usable, moved_weight, weight) if self.skips[index] else moved_weight)
-        return True
+        if self.skips[index]:
+            moved_weight = select(usable, moved_weight, weight)
+        assign(param, moved_weight)
+        return moved_weight
 
 
 def _scalars(config: RMSPropConfig, dtype: str) -> tuple[Tensor, ...]:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from unirms.dialects.schedules.mindspore import CLASSES
 from unirms.errors import UnsupportedError
-from unirms.schedules import BaseSchedule
+from unirms.schedules import AnySchedule, BaseSchedule
 
 cast, reshape, reduce_sum, gather = ops.Cast(), ops.Reshape(), ops.ReduceSum(), ops.Gather()
 
@@ -141,7 +141,7 @@ class _Noted:
 _KEPT_AS = {("PolynomialDecayLR", "learning_rate"): "start_learning_rate"}
 
 
-def read(cell: Any) -> BaseSchedule:
+def read(cell: Any) -> AnySchedule:
     """Return the schedule of unirms that a `LearningRateSchedule` is.
 
     Raises:

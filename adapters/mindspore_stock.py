@@ -17,10 +17,10 @@ from unirms.errors import UnsupportedError
 from unirms.grouping import Member, members
 from unirms.names import matches
 from unirms.protocol import NamedParameter
-from unirms.schedules import BaseSchedule, Table
+from unirms.schedules import AnySchedule, BaseSchedule, Table
 from unirms.semantics import Difference, Fidelity
 
-from . import common, mindspore_schedules
+from . import common, mindspore_plateau, mindspore_schedules
 
 DIALECT = dialects.get("mindspore")
 NAMES = "_unirms_names"
@@ -178,7 +178,7 @@ def names_of(optimizer: Any) -> Sequence[str]:
     return given or [str(param.name) for param in optimizer.parameters]
 
 
-def rate_of(source: Any, given: Any) -> float | BaseSchedule:
+def rate_of(source: Any, given: Any) -> float | AnySchedule:
     """Return the learning rate behind a Parameter or a cell; `given` is what the constructor got."""
     if not isinstance(source, Parameter):
         return mindspore_schedules.read(source)
@@ -219,15 +219,20 @@ def stock_config(optimizer: nn.RMSProp) -> RMSPropConfig:
     return config
 
 
-def _rates(optimizer: nn.RMSProp) -> Iterator[tuple[float | BaseSchedule, float | None]]:
-    """Yield the present rate of each parameter, and the factor of a schedule of unirms."""
+def _rates(optimizer: nn.RMSProp) -> Iterator[tuple[float | AnySchedule, float | None]]:
+    """Yield the present rate of each parameter, and the factor of a schedule of unirms, which is in the rate too."""
+    lowered = mindspore_plateau.plateau_of(optimizer)
+    if lowered is not None:
+        yield from ((lowered[0].scaled(factor), factor) for factor in lowered[1])
+        return
     given = _given(optimizer, "lr", optimizer.init_learning_rate)
-    known: dict[int, float | BaseSchedule] = {}  # read once: a list of rates may be long
+    known: dict[int, float | AnySchedule] = {}  # read once: a list of rates may be long
     for param in optimizer.parameters:
         source = optimizer.get_lr_parameter(param)
         if id(source) not in known:
             known[id(source)] = rate_of(source, given[id(param)])
-        yield known[id(source)], getattr(source, "factor", None)
+        rate, factor = known[id(source)], getattr(source, "factor", None)
+        yield (rate.scaled(factor) if isinstance(rate, AnySchedule) and factor is not None else rate), factor
 
 
 def _decays(optimizer: nn.RMSProp) -> list[float]:

@@ -13,7 +13,6 @@ import paddle
 from unirms.clipping import ClipByGlobalNorm
 from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
-from unirms.schedules import BaseSchedule
 from unirms.state import Array, OptimizerState
 
 from . import common, paddle_schedules
@@ -108,9 +107,9 @@ def _config_of(optimizer: Any, group: Mapping[str, Any], param: Any) -> RMSPropC
         **{field: group.get(field, getattr(optimizer, attribute)) for field, attribute in LIVE.items()},
     }
     config = RMSPropConfig.from_native("paddle", **native)
-    if isinstance(rate, BaseSchedule):
-        config = config.replace(learning_rate=rate if scale == 1 else rate.scaled(scale))
-    return config
+    if isinstance(rate, float):
+        return config
+    return config.replace(learning_rate=rate if scale == 1 else rate.scaled(scale))
 
 
 def _with_joint_clips(config: RMSPropConfig, groups: Sequence[Sequence[str]]) -> RMSPropConfig:
@@ -131,7 +130,8 @@ def _with_joint_clips(config: RMSPropConfig, groups: Sequence[Sequence[str]]) ->
     return config.replace(clip=tuple(over))
 
 
-def _rate(optimizer: Any) -> float | BaseSchedule:
+def _rate(optimizer: Any) -> Any:
+    """Return the learning rate, or the schedule that it follows."""
     rate = optimizer._learning_rate
     if isinstance(rate, paddle.optimizer.lr.LRScheduler):
         return paddle_schedules.schedule_of(rate)

@@ -76,7 +76,7 @@ def rmsprop_of_rows(
 
 def mean_of_weights(ops: Operations, mean: Any, weight: Any, decay: float) -> Any:
     """Return the running mean after an update; it may be written into `mean`."""
-    return ops.add_(ops.times_(mean, decay), ops.times(weight, 1.0 - decay))
+    return ops.subtract_(mean, ops.times_(mean - weight, 1.0 - decay))
 
 
 def _average(ops: Operations, mean: Any, value: Any, scalars: Hyperparameters) -> Any:

@@ -12,7 +12,9 @@ from unirms.dialects.calls import NativeCall
 from unirms.dialects.schedules.base import ScheduleClass
 from unirms.dialects.schedules.paddle import CLASSES
 from unirms.errors import ConfigError, UnsupportedError
-from unirms.schedules import BaseSchedule
+from unirms.schedules import AnySchedule, BaseSchedule, Plateau
+
+from .paddle_plateau import PlateauLR
 
 # A closed form in float64 and one of Paddle's classes part by rounding errors only.
 ROUNDING = 1e-9
@@ -48,15 +50,17 @@ class ScheduleLR(lr.LRScheduler):
 def learning_rate_for(config: RMSPropConfig) -> Any:
     """Return what an optimizer of Paddle takes as its learning rate: a number, or a new scheduler."""
     rate = config.learning_rate
-    return scheduler_for(rate) if isinstance(rate, BaseSchedule) else rate
+    return scheduler_for(rate) if isinstance(rate, AnySchedule) else rate
 
 
-def scheduler_for(schedule: BaseSchedule) -> Any:
+def scheduler_for(schedule: AnySchedule) -> Any:
     """Return a new scheduler at update 0: Paddle's own class where it says all of the schedule, otherwise ours.
 
     Ours, too, in the place of recursions, which gather rounding errors and do not resume at every update, and of a
     LinearWarmup over another scheduler, which warns whenever its own state is loaded.
     """
+    if isinstance(schedule, Plateau):
+        return PlateauLR(schedule)
     found = CLASSES.own(schedule)
     if found is None or found[0].recursive or any(isinstance(value, NativeCall) for value in found[1].values()):
         return ScheduleLR(schedule)
@@ -64,13 +68,13 @@ def scheduler_for(schedule: BaseSchedule) -> Any:
     return getattr(lr, row.name)(**arguments)
 
 
-def schedule_of(scheduler: Any) -> BaseSchedule:
-    """Return the schedule that a scheduler follows.
+def schedule_of(scheduler: Any) -> AnySchedule:
+    """Return the schedule, or the plateau, that a scheduler follows.
 
     Raises:
         UnsupportedError: a class, or values of its arguments, that are none of our kinds.
     """
-    if isinstance(scheduler, ScheduleLR):
+    if isinstance(scheduler, (ScheduleLR, PlateauLR)):
         return scheduler.schedule
     name = type(scheduler).__name__
     row = next((row for row in CLASSES.rows if type(scheduler) is getattr(lr, row.name)), None)

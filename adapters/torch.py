@@ -18,7 +18,9 @@ from unirms.state import OptimizerState
 from unirms.translation import Native
 
 from . import common, torch_groups, torch_preparing, torch_schedules, torch_state
+from .torch_plateau import PlateauLR
 from .torch_preparing import Gradient
+from .torch_rates import ATTRIBUTE
 from .torch_rule import average_weights, rmsprop, rmsprop_on_rows
 from .torch_state import SLOTS, Group, real
 
@@ -60,7 +62,7 @@ class UniRMSProp(torch.optim.RMSprop):
     def __getstate__(self) -> dict[str, Any]:
         # The base class keeps three attributes only; without the config a copy could not step.
         scheduler = torch_schedules.scheduler_of(self)
-        own = {"config": self.config, "updated": self.updated, torch_schedules.ATTRIBUTE: scheduler}
+        own = {"config": self.config, "updated": self.updated, ATTRIBUTE: scheduler}
         return {**super().__getstate__(), **own}
 
     @torch.no_grad()
@@ -184,8 +186,8 @@ class TorchAdapter:
         """Return `UniRMSProp`."""
         return UniRMSProp(torch_groups.groups_of(config, params), config, **options)
 
-    def lr_scheduler(self, optimizer: Any) -> torch_schedules.ScheduleLR | None:
-        """Return the scheduler that came with a schedule; one of PyTorch's cannot be found from its optimizer."""
+    def lr_scheduler(self, optimizer: Any) -> torch_schedules.ScheduleLR | PlateauLR | None:
+        """Return the scheduler that came with a schedule or a plateau; one of PyTorch's cannot be found from here."""
         return torch_schedules.scheduler_of(optimizer)
 
     def swap_average(self, optimizer: Any) -> None:

@@ -1,8 +1,8 @@
 """PyTorch: the scheduler that follows a schedule of unirms, and where an optimizer keeps it.
 
-Every kind of schedule gets this one class. PyTorch's own classes are recursions over the rate that a group holds: they
-gather rounding errors, resume only where rate and count are restored together, and nothing leads from an optimizer to
-them.
+Every kind of schedule gets this one class, and a plateau that of `torch_plateau`. PyTorch's own classes are recursions
+over the rate that a group holds: they gather rounding errors, resume only where rate and count are restored together,
+and nothing leads from an optimizer to them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from unirms.config import RMSPropConfig
-from unirms.schedules import BaseSchedule
+from unirms.schedules import AnySchedule, BaseSchedule, Plateau
 
-# Attribute of an optimizer, which its state dictionary leaves out.
-ATTRIBUTE = "_unirms_lr_scheduler"
+from .torch_plateau import PlateauLR
+from .torch_rates import ATTRIBUTE, Group, holds, index_of, multiple, put
 
 
 class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
@@ -58,11 +58,11 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
     def get_lr(self) -> list[float]:
         """Return the rate of the next update, once for each group."""
         rate = self.schedule.value(self.last_epoch)
-        return [rate * self.factor(index) for index in range(len(self.optimizer.param_groups))]
+        return [rate * self.multiple(index) for index in range(len(self.optimizer.param_groups))]
 
-    def factor(self, index: int) -> float:
+    def multiple(self, index: int) -> float:
         """Return the rate of the group of that number as a multiple of the schedule's."""
-        return self.factors[index] if index < len(self.factors) else 1.0
+        return multiple(self.factors, index)
 
     def step(self, epoch: int | None = None) -> None:
         """Go on to the rate of the next update, unless the optimizer's last step made none."""
@@ -87,41 +87,33 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
         schedule = self.schedule if stated is None else RMSPropConfig(learning_rate=stated).learning_rate
         super().load_state_dict({**state, "schedule": schedule})
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+            put(group, rate)
 
-    def drives(self, group: Mapping[str, Any]) -> bool:
+    def drives(self, group: Group) -> bool:
         """Return whether the group holds the rate of this schedule, and not one from elsewhere."""
-        live, rate = group["lr"], self.get_lr()[_index(self.optimizer, group)]
-        if isinstance(live, torch.Tensor):
-            return bool(torch.equal(live, torch.full_like(live, rate)))
-        return bool(live == rate)
+        return holds(group, self.get_lr()[index_of(self.optimizer, group)])
 
 
 def follow(optimizer: torch.optim.Optimizer, config: RMSPropConfig, factors: Sequence[float]) -> None:
     """Give the optimizer a scheduler if the config's learning rate is a schedule; `factors` are those of its groups."""
     if isinstance(config.learning_rate, BaseSchedule):
         ScheduleLR(optimizer, config.learning_rate, factors=factors)
+    elif isinstance(config.learning_rate, Plateau):
+        PlateauLR(optimizer, config.learning_rate, factors)
 
 
-def scheduler_of(optimizer: torch.optim.Optimizer) -> ScheduleLR | None:
+def scheduler_of(optimizer: torch.optim.Optimizer) -> ScheduleLR | PlateauLR | None:
     """Return the scheduler that the optimizer keeps; schedulers of PyTorch cannot be found from it."""
     return getattr(optimizer, ATTRIBUTE, None)
 
 
-def schedule_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> BaseSchedule | None:
+def schedule_of(optimizer: torch.optim.Optimizer, group: Group) -> AnySchedule | None:
     """Return the schedule that drives the group, or None where its rate is a number of the user's own."""
     scheduler = scheduler_of(optimizer)
     return scheduler.schedule if scheduler is not None and scheduler.drives(group) else None
 
 
-def factor_of(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> float:
+def factor_of(optimizer: torch.optim.Optimizer, group: Group) -> float:
     """Return the rate of the group as a multiple of the schedule's that drives it."""
     scheduler = scheduler_of(optimizer)
-    return 1.0 if scheduler is None else scheduler.factor(_index(optimizer, group))
-
-
-def _index(optimizer: torch.optim.Optimizer, group: Mapping[str, Any]) -> int:
-    return next(index for index, one in enumerate(optimizer.param_groups) if one is group)
+    return 1.0 if scheduler is None else scheduler.multiple(index_of(optimizer, group))

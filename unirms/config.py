@@ -32,7 +32,7 @@ from unirms.clipping import Clip, ClipByNorm, ClipByValue
 from unirms.errors import ConfigError, as_given, did_you_mean
 from unirms.names import Pattern, Patterns, matches
 from unirms.scalars import AsTuple, Flag, Number, to_tuple
-from unirms.schedules import KINDS, BaseSchedule, Schedule
+from unirms.schedules import KINDS, MODELS, AnySchedule, Plateau, Schedule
 from unirms.schedules.base import Count, Updates
 
 if TYPE_CHECKING:
@@ -47,10 +47,11 @@ Fraction = Annotated[Number, Field(ge=0, le=1)]
 Positive = Annotated[Number, Field(gt=0)]
 
 LearningRate = Annotated[
-    Annotated[NonNegative, Tag("number")] | Annotated[Schedule, Tag("schedule")],
-    Discriminator(lambda value: "schedule" if isinstance(value, (Mapping, BaseSchedule)) else "number"),
+    Annotated[NonNegative, Tag("number")]
+    | Annotated[Annotated[Schedule | Plateau, Field(discriminator="kind")], Tag("schedule")],
+    Discriminator(lambda value: "schedule" if isinstance(value, (Mapping, AnySchedule)) else "number"),
 ]
-"""A number, or a schedule."""
+"""A number, a schedule, or a plateau."""
 
 EpsilonPlacement = Literal["inside_sqrt", "outside_sqrt"]
 NegativeVariance = Literal["propagate", "skip", "clamp"]
@@ -83,6 +84,10 @@ class ParameterGroup(BaseModel):
         factor = self.learning_rate_factor if "learning_rate" in fields else None
         return ParameterGroup(match=self.match, learning_rate_factor=factor, **kept)
 
+    def __repr_args__(self) -> Any:
+        """Yield what the group says for its repr: what it leaves as it is would only hide that."""
+        return ((name, value) for name, value in super().__repr_args__() if value is not None)
+
     def overrides(self) -> dict[str, Any]:
         """Return the fields of a config that the group sets, with their values; a factor of the rate is none."""
         found = {name: getattr(self, name) for name in type(self).model_fields}
@@ -107,7 +112,8 @@ class RMSPropConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     learning_rate: LearningRate = Field(
-        default=0.001, description="step size of every update: a number, or a schedule over the completed updates"
+        default=0.001,
+        description="step size of every update: a number, a schedule over the completed updates, or a plateau",
     )
     rho: Fraction = Field(default=0.9, description="decay of the mean square (and of the mean gradient)")
     epsilon: NonNegative = Field(default=1e-7, description="term that keeps the denominator away from zero")
@@ -187,7 +193,7 @@ class RMSPropConfig(BaseModel):
                 "no_correction", "bias_correction=True divides by 1 - rho**t, which is 0 for rho=1; use rho < 1"
             )
         for index, group in enumerate(self.groups):
-            if group.learning_rate is not None and isinstance(self.learning_rate, BaseSchedule):
+            if group.learning_rate is not None and isinstance(self.learning_rate, AnySchedule):
                 raise PydanticCustomError(
                     "fixed_rate",
                     "groups.{index}.learning_rate={rate} would replace a schedule, whose shape holds for all "
@@ -275,14 +281,19 @@ class RMSPropConfig(BaseModel):
         return self.learning_rate_at(0)
 
     def learning_rate_at(self, t: int) -> float:
-        """Return the learning rate of the update before which `t` updates were completed (0 at the first)."""
+        """Return the learning rate of the update before which `t` updates were completed (0 at the first).
+
+        That of a plateau is its first: the others depend on metrics, see `Plateau.rates`.
+        """
         rate = self.learning_rate
-        return rate.value(t) if isinstance(rate, BaseSchedule) else rate
+        if isinstance(rate, Plateau):
+            return rate.initial
+        return rate.value(t) if isinstance(rate, AnySchedule) else rate
 
     @property
     def has_constant_rate(self) -> bool:
         """Whether the config itself never changes the learning rate."""
-        return not isinstance(self.learning_rate, BaseSchedule) or self.learning_rate.is_constant
+        return not isinstance(self.learning_rate, AnySchedule) or self.learning_rate.is_constant
 
     def equivalent(self, other: RMSPropConfig) -> bool:
         """Return whether both mean the same numbers; they may say it differently, as both placements of 0 do."""
@@ -337,7 +348,8 @@ def explain_problems(errors: Sequence[ErrorDetails]) -> list[str]:
     return [_sentence(error) for error in errors]
 
 
-_TAGS = {"value", "norm", "global_norm", "number", "schedule", *KINDS}
+_KIND: dict[str, type[BaseModel]] = {**dict(zip(KINDS, MODELS, strict=True)), "plateau": Plateau}
+_TAGS = {"value", "norm", "global_norm", "number", "schedule", *_KIND}
 
 
 def _sentence(error: ErrorDetails) -> str:
@@ -348,8 +360,7 @@ def _sentence(error: ErrorDetails) -> str:
     if isinstance(nested, ConfigError):  # our own error, raised by a validated copy of a config
         return str(nested)
     if error["type"] == "extra_forbidden":
-        kind = next((str(step) for step in reversed(error["loc"]) if step in KINDS), None)
-        return f"{place}={as_given(error['input'])} is not a field; {_right_field(steps[-1], kind)}"
+        return f"{place}={as_given(error['input'])} is not a field; {_right_field(steps[-1], _kind(error))}"
     if not steps:
         if "=" in error["msg"]:  # of fields that do not agree
             return error["msg"]
@@ -370,25 +381,29 @@ def _allowed(error: ErrorDetails) -> str:
         return "one of " + str(context.get("expected", context.get("expected_tags"))).replace(" or ", ", ")
     if kind == "not_a_flag":
         return "True or False"
-    if kind in {"greater_than_equal", "greater_than", "less_than_equal", "not_a_number", "not_finite"}:
+    if kind in {"greater_than_equal", "greater_than", "less_than_equal", "less_than", "not_a_number", "not_finite"}:
         name = next(str(step) for step in reversed(error["loc"]) if isinstance(step, str) and step not in _TAGS)
-        return f"a finite number {_range(name)}".rstrip()
+        return f"a finite number {_range(name, _kind(error))}".rstrip()
     if kind == "not_an_integer":
         return "a whole number"
     return error["msg"][0].lower() + error["msg"][1:]
 
 
-def _range(name: str) -> str:
-    """Return the allowed range of a field of a config or of a part of it, read off its declaration."""
-    declared = next(model.model_fields[name] for model in _models() if name in model.model_fields)
-    signs = {"ge": ">=", "gt": ">", "le": "<="}
+def _kind(error: ErrorDetails) -> str | None:
+    """Return the kind of the schedule in which an error is, the innermost; None where it is in none."""
+    return next((str(step) for step in reversed(error["loc"]) if step in _KIND), None)
+
+
+def _range(name: str, kind: str | None) -> str:
+    """Return the allowed range of a field of a config, or of a part of it, read off its declaration."""
+    # A schedule that is made by itself says no kind in the place of its error.
+    everywhere = (RMSPropConfig, ParameterGroup, ClipByValue, ClipByNorm, *_KIND.values())
+    models = everywhere if kind is None else (_KIND[kind],)
+    declared = next(model.model_fields[name] for model in models if name in model.model_fields)
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     found = [*declared.metadata, *_metadata(declared.annotation)]
     bounds = ((sign, getattr(item, kind, None)) for item in found for kind, sign in signs.items())
     return " and ".join(f"{sign} {bound:g}" for sign, bound in bounds if bound is not None)
-
-
-def _models() -> tuple[type[BaseModel], ...]:
-    return (RMSPropConfig, ParameterGroup, ClipByValue, ClipByNorm, *BaseSchedule.__subclasses__())
 
 
 def _metadata(annotation: Any) -> Iterator[Any]:
@@ -400,7 +415,7 @@ def _metadata(annotation: Any) -> Iterator[Any]:
 
 
 def _times(rate: Any, factor: float) -> Any:
-    return rate.scaled(factor) if isinstance(rate, BaseSchedule) else rate * factor
+    return rate.scaled(factor) if isinstance(rate, AnySchedule) else rate * factor
 
 
 def _right_field(name: str, kind: str | None) -> str:
@@ -408,8 +423,7 @@ def _right_field(name: str, kind: str | None) -> str:
     from unirms.dialects import fields_called
 
     if kind is not None:
-        schedule = next(model for model in BaseSchedule.__subclasses__() if model.model_fields["kind"].default == kind)
-        return f"{kind} has the fields {', '.join(schedule.model_fields)}"
+        return f"{kind} has the fields {', '.join(_KIND[kind].model_fields)}"
     foreign = fields_called(name)
     if foreign:
         return "write " + " or ".join(foreign)

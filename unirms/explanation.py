@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 from unirms import dialects
 from unirms.clipping import Clip, ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import ParameterGroup, RMSPropConfig
-from unirms.schedules import BaseSchedule
+from unirms.schedules import AnySchedule, Plateau
 from unirms.semantics import AXES, BUILD_EXACT, Difference, Fidelity, verdict
 
 if TYPE_CHECKING:
+    from unirms.dialects.groups import NativeGroup
     from unirms.translation import Native
 
 WIDTH: Final = 100
@@ -48,6 +49,8 @@ def explain(native: Native) -> str:
     if native.differences:
         lines += ["", *wrapped(f"What {native.target} computes:"), *_formula_lines(native.meaning)]
         lines += ["", "Differences:", *_items(sentence(difference) for difference in native.differences)]
+    if native.groups:
+        lines += ["", "Its parameter groups:", *_items(_told(group) for group in native.groups)]
     if native.warnings:
         lines += ["", "Warnings:", *_items(str(warning) for warning in native.warnings)]
     lines += ["", "What to do:", *_items(_advice(native))]
@@ -85,11 +88,17 @@ def shown(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, float):
         return _number(value)
-    if isinstance(value, BaseSchedule):
+    if isinstance(value, AnySchedule):
         return _stated_schedule(value)
     if isinstance(value, tuple):
         return ", ".join(_item(item) for item in value) or "none"
     return str(value)
+
+
+def own_settings(group: ParameterGroup) -> str:
+    """Return what a group of a config says, in words."""
+    own = {name: getattr(group, name) for name in type(group).model_fields if name != "match"}
+    return ", ".join(f"{name} {shown(value)}" for name, value in own.items() if value is not None)
 
 
 def wrapped(text: str, indent: str = "", hanging: str | None = None) -> list[str]:
@@ -235,18 +244,23 @@ def _stated_schedule(schedule: Any) -> str:
     """Return a schedule as a function of t, its fields by their names."""
     fields = {name: getattr(schedule, name) for name in type(schedule).model_fields if name != "kind"}
     stated = ", ".join(f"{name}={_stated(value)}" for name, value in fields.items() if value is not None)
-    return f"{schedule.kind}(t; {stated})"
+    return f"{schedule.kind}({'metrics' if isinstance(schedule, Plateau) else 't'}; {stated})"
 
 
 def _stated(value: Any) -> str:
-    if isinstance(value, BaseSchedule):
+    if isinstance(value, AnySchedule):
         return _stated_schedule(value)
     return f"[{', '.join(map(_stated, value))}]" if isinstance(value, tuple) else shown(value)
 
 
 def _schedule(config: RMSPropConfig) -> Iterator[str]:
-    if not config.has_constant_rate:
-        stated = _stated_schedule(config.learning_rate)
+    rate = config.learning_rate
+    if isinstance(rate, Plateau) and not config.has_constant_rate:
+        bad = "1 metric that is" if rate.patience == 0 else f"{rate.patience + 1} metrics in a row that are"
+        reduced = f"lr = max({_times(rate.factor, 'lr')}, {_number(rate.min_learning_rate)}) after {bad} no improvement"
+        yield f"lr = {_stated_schedule(rate)}   (it starts at {_number(rate.initial)}; {reduced})"
+    elif not config.has_constant_rate:
+        stated = _stated_schedule(rate)
         yield f"lr = {stated}   (t counts the completed updates: 0 at the first step)"
 
 
@@ -280,9 +294,17 @@ def _item(item: Any) -> str:
         eps = f" with eps {_number(item.eps)}" if item.eps else ""
         return f"by {kind}{group} to {_number(item.max_norm)}{eps}"
     if isinstance(item, ParameterGroup):
-        changes = item.model_dump(exclude={"match"}, exclude_none=True)
-        return f"{_names(item.match)} ({', '.join(f'{name} {shown(value)}' for name, value in changes.items())})"
+        return f"{_names(item.match)} ({own_settings(item)})"
     return str(item)
+
+
+def in_native_words(group: NativeGroup) -> str:
+    """Return what the class is told of a group, by the keys of its groups."""
+    return ", ".join(f"{name}={value!r}" for name, value in group.settings.items())
+
+
+def _told(group: NativeGroup) -> str:
+    return f"parameters named {_names(group.match)}: {in_native_words(group) or 'nothing of their own'}"
 
 
 def sentence(difference: Difference) -> str:

@@ -14,11 +14,11 @@ from pydantic import BaseModel
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.files import FORMAT, SCHEMA_KEY, SCHEMA_VERSION
-from unirms.schedules import BaseSchedule
+from unirms.schedules import MODELS, Plateau
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 IDENTIFIER: Final = f"urn:unirms:config:{SCHEMA_VERSION}"
-_KEYWORDS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum"}
+_KEYWORDS: Final = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 """pydantic leaves the limits of numbers with a validator of their own under its own names."""
 _LEFT_OUT: Final = ("title", "discriminator")
 """Titles repeat the names of the fields, and the other is a keyword of OpenAPI."""
@@ -36,7 +36,8 @@ def schema() -> dict[str, Any]:
     notes = {name: field["description"] for name, field in fields.items()}
     parts: dict[str, Any] = stated["$defs"]
     clips: list[type[BaseModel]] = [ClipByValue, ClipByNorm, ClipByGlobalNorm]
-    tags = {**dict.fromkeys(clips, "by"), **dict.fromkeys(BaseSchedule.__subclasses__(), "kind")}
+    schedules: list[type[BaseModel]] = [*MODELS, Plateau]
+    tags = {**dict.fromkeys(clips, "by"), **dict.fromkeys(schedules, "kind")}
     for part, tag in tags.items():  # the tag has to be given, although it has a default
         parts[part.__name__].setdefault("required", []).insert(0, tag)
         parts[part.__name__]["properties"] = {

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
+from unirms.clipping import Clip
 from unirms.config import RMSPropConfig
-from unirms.schedules import BaseSchedule, Constant
+from unirms.schedules import AnySchedule, Constant
 from unirms.schedules.forms import canonical
 
 
@@ -202,12 +203,19 @@ def differences(wanted: RMSPropConfig, actual: RMSPropConfig) -> tuple[Differenc
 
 def _value(config: RMSPropConfig, field: str) -> Any:
     """Return the value of a field; schedules that are the same function are one, and one that stays is its rate."""
-    if field == "clip" and not config.groups:  # all parameters are one group
-        return tuple(clip.model_copy(update={"over": "all"}) if hasattr(clip, "over") else clip for clip in config.clip)
-    if field == "learning_rate" and isinstance(config.learning_rate, BaseSchedule):
+    if field == "clip" and all(group.clip is not None for group in config.groups):  # all others are one group
+        return _over_all(config.clip)
+    if field == "groups":
+        return [g if g.clip is None else g.model_copy(update={"clip": _over_all(g.clip)}) for g in config.groups]
+    if field == "learning_rate" and isinstance(config.learning_rate, AnySchedule):
         found = canonical(config.learning_rate)
         return found.learning_rate if isinstance(found, Constant) else found
     return getattr(config, field)
+
+
+def _over_all(clips: tuple[Clip, ...]) -> tuple[Clip, ...]:
+    """Return clips with what says the same where they are for one group: that they are over all its parameters."""
+    return tuple(clip.model_copy(update={"over": "all"}) if hasattr(clip, "over") else clip for clip in clips)
 
 
 def _matters(axis: Axis, wanted: RMSPropConfig, actual: RMSPropConfig) -> bool:
@@ -216,11 +224,11 @@ def _matters(axis: Axis, wanted: RMSPropConfig, actual: RMSPropConfig) -> bool:
     Where it acts on one side alone, the reason is another axis, which is reported itself: decay that only one side has
     is no difference of its mode.
     """
-    sides = (any(axis.matters(config) for config in _kinds(side)) for side in (wanted, actual))
+    sides = (any(axis.matters(config) for config in kinds(side)) for side in (wanted, actual))
     return any(sides) if axis.either_side else all(sides)
 
 
-def _kinds(config: RMSPropConfig) -> list[RMSPropConfig]:
+def kinds(config: RMSPropConfig) -> list[RMSPropConfig]:
     """Return what holds for the parameters of no group, and for those of each group."""
     return [config, *(config.for_group(group) for group in config.groups)]
 

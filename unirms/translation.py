@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from unirms import dialects, semantics
 from unirms.config import RMSPropConfig
+from unirms.dialects import groups as native_groups
 from unirms.dialects.base import Dialect
 from unirms.dialects.calls import NativeCall
+from unirms.dialects.groups import NativeGroup
+from unirms.schedules import Plateau
 from unirms.semantics import Difference, Fidelity
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ class Native:
         differences: the axes on which `meaning` parts from `wanted`.
         scheduler: what moves the learning rate from beside the optimizer, in the frameworks that do it so (PyTorch);
             None where nothing does.
+        groups: what single parameters are told, by the patterns of the config's groups, in order; none where the class
+            has no parameter groups.
     """
 
     dialect: str
@@ -41,6 +46,7 @@ class Native:
     meaning: RMSPropConfig
     differences: tuple[Difference, ...] = field(default=())
     scheduler: NativeCall | None = None
+    groups: tuple[NativeGroup, ...] = ()
 
     @property
     def fidelity(self) -> Fidelity:
@@ -124,6 +130,11 @@ class Translation:
         return self.native.scheduler
 
     @property
+    def groups(self) -> tuple[NativeGroup, ...]:
+        """What single parameters are told; see `Native`."""
+        return self.native.groups
+
+    @property
     def fidelity(self) -> Fidelity:
         """The verdict: the weakest fidelity of all differences."""
         return self.native.fidelity
@@ -179,16 +190,21 @@ def to_native(config: RMSPropConfig, dialect: str) -> Native:
     meaning = chosen.read(kwargs, scheduler)
     if chosen.exempts:  # which parameters are decayed is said by grouping them, whatever the class does by itself
         meaning = meaning.replace(no_weight_decay=config.no_weight_decay)
+    groups = native_groups.write(chosen, config)
     if config.groups:
-        meaning = meaning.replace(groups=tuple(group.restricted_to(chosen.group_fields) for group in config.groups))
+        said = native_groups.meaning(chosen, config, kwargs, groups)
+        meaning = meaning.replace(groups=said, clip=native_groups.clip(chosen, config, meaning, groups))
     found = tuple(_with_remedy(difference, config, chosen) for difference in semantics.differences(config, meaning))
-    return Native(chosen.name, chosen.target, kwargs, config, meaning, found, scheduler)
+    return Native(chosen.name, chosen.target, kwargs, config, meaning, found, scheduler, groups)
 
 
 def _with_remedy(difference: Difference, config: RMSPropConfig, dialect: Dialect) -> Difference:
     """Return a difference of the learning rate with what follows a schedule for which the framework has no class."""
     if difference.axis != "learning_rate" or config.has_constant_rate:
         return difference
+    if isinstance(config.learning_rate, Plateau):
+        ways = ["unirms.build, whose unirms.lr_scheduler(optimizer) takes the metric"] * bool(dialect.framework)
+        return replace(difference, remedy=f"use {', or '.join([*ways, 'a smaller rate once the metric stays'])}")
     classes = dialect.schedules or dialect.schedulers
     ways = ["unirms.build, which follows every schedule"] * bool(dialect.framework)
     ways += [classes.any_function if classes else "a function of your own"]

@@ -15,6 +15,7 @@ import numpy as np
 
 import unirms
 from unirms.registry import framework
+from unirms.schedules import Plateau
 from unirms.state import OptimizerState, SparseGradient
 
 Array = np.ndarray[Any, Any]
@@ -100,9 +101,12 @@ class Driver(Protocol):
 
 
 def step_schedule(optimizer: Any) -> None:
-    """Step the scheduler of an optimizer after an update, where its framework has the user do so."""
+    """Step the scheduler of an optimizer after an update, where its framework has the user do so.
+
+    That of a plateau waits for a metric, which is not the driver's to give.
+    """
     scheduler = unirms.lr_scheduler(optimizer)
-    if scheduler is not None:
+    if scheduler is not None and not isinstance(getattr(scheduler, "schedule", None), Plateau):
         scheduler.step()
 
 

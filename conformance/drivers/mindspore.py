@@ -89,6 +89,7 @@ class MindSporeDriver:
     """The verbs of `Driver` for MindSpore."""
 
     modes: Mapping[str, tuple[str, ...]] = {"pynative": DTYPES, "graph": DTYPES}
+    sparse: tuple[str, ...] = ()
 
     def start(self, make: Make, params: Arrays, dtype: str, mode: str) -> MindSporeRun:
         """Return a run; the mode is MindSpore's own, and the process stays in it."""

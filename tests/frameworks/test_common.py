@@ -144,14 +144,6 @@ def test_policy_nearest_warns_with_the_differences(framework, driver):
         built(driver, framework, EVERYTHING.replace(weight_decay=0, maximize=False), policy="nearest")
 
 
-def test_clips_that_the_exact_class_cannot_do_are_refused(framework, driver):
-    config = RMSPropConfig(
-        clip={"by": "norm", "max_norm": 1}, epsilon_placement="outside_sqrt", momentum=0.5, nesterov=True
-    )
-    with pytest.raises(UnsupportedError, match="clip the gradients yourself"):
-        built(driver, framework, config)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"policy": "exat"}, "policy must be one of exact, stock, nearest"), ({"fuse": True}, "fuse= is not an option")],
@@ -161,9 +153,47 @@ def test_bad_requests(framework, driver, options, message):
         built(driver, framework, RMSPropConfig(), **options)
 
 
-def test_groups_are_refused_until_they_are_built(framework, driver):
-    with pytest.raises(UnsupportedError, match="parameter groups are not built yet"):
-        built(driver, framework, RMSPropConfig(groups=[{"match": "p0", "rho": 0.5}]))
+def test_what_a_recipe_says_besides_reads_back(framework, driver):
+    config = RMSPropConfig(
+        groups=[{"match": "p0", "rho": 0.5}],
+        clip={"by": "norm", "max_norm": 1},
+        gradient_accumulation_steps=2,
+        non_finite="skip",
+        ema_decay=0.5,
+        gradient_centralization="first_axis",
+        weight_decay=0.1,
+        weight_decay_mode="l1",
+    )
+    assert unirms.config_of(built(driver, framework, config)) == config
+
+
+def test_a_group_without_parameters_is_refused_by_name(framework, driver):
+    with pytest.raises(UnsupportedError, match=r"groups\.0 matches no parameter: none of p0"):
+        built(driver, framework, RMSPropConfig(groups=[{"match": "q*", "rho": 0.5}]))
+
+
+def test_averages_are_swapped_in_for_a_block_only(framework, driver):
+    run = driver.start(
+        lambda params, **options: unirms.build(RMSPropConfig(learning_rate=0.1, ema_decay=0.5), framework, params),
+        {"p0": np.ones(3, np.float32)},
+        "float32",
+        next(iter(driver.modes)),
+    )
+    for _ in range(3):
+        run.step({"p0": np.ones(3, np.float32)}, None)
+    trained, average = run.weights()["p0"], run.state().average["p0"]
+    assert np.all(trained < average)
+    with unirms.averaged(run.optimizer):
+        np.testing.assert_array_equal(run.weights()["p0"], average)
+    np.testing.assert_array_equal(run.weights()["p0"], trained)
+    plain = driver.start(
+        lambda params, **options: unirms.build(RMSPropConfig(), framework, params),
+        {"p0": np.ones(3, np.float32)},
+        "float32",
+        next(iter(driver.modes)),
+    )
+    with pytest.raises(UnsupportedError, match="running means of the weights"), unirms.averaged(plain.optimizer):
+        pass
 
 
 def test_nothing_to_optimize(framework):

@@ -1,6 +1,9 @@
 """Keras: groups, clips, L1 decay, accumulation, averages, rows and odd gradients, held to the reference."""
 
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -437,6 +440,27 @@ def test_an_odd_gradient_raises_an_error_and_changes_nothing(driver, mode, steps
     assert runs.ulp <= LIMIT_ULP
 
 
+def test_everything_that_is_written_waits_for_the_check():
+    optimizer = unirms.build(RMSPropConfig(non_finite="raise"), "keras", variables())
+    step = tf.function(optimizer.apply)
+    graph = step.get_concrete_function([tf.zeros_like(v.value) for v in variables().values()]).graph
+    written = [op for op in graph.get_operations() if op.type == "AssignVariableOp"]
+    assert len(written) >= 2 * len(SHAPES) + 1  # weights, mean squares, and the count
+    assert all(any(op.type == "Assert" for op in before(one)) for one in written)
+
+
+def before(op):
+    """Return the operations that a graph runs before one."""
+    found, new = set(), [op]
+    while new:
+        one = new.pop()
+        for other in (*(tensor.op for tensor in one.inputs), *one.control_inputs):
+            if other not in found:
+                found.add(other)
+                new.append(other)
+    return found
+
+
 def test_xla_cannot_raise_and_says_so(driver):
     run = driver.start(
         lambda params: unirms.build(RMSPropConfig(non_finite="raise"), "keras", params), starting(), "float32", "xla"
@@ -675,6 +699,43 @@ def test_fit_follows_the_reference(options, ready):
     for variable in model.trainable_variables:
         # 4 updates of at most 0.1 each; a float32 network's gradients differ by some 1e-7 between modes.
         np.testing.assert_allclose(variable.numpy(), params[variable.path], rtol=0, atol=2e-6)
+
+
+REPLICAS = """
+import sys
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+sys.path.insert(0, sys.argv[1])
+import test_keras_constructor as tests
+
+tests.on_two_replicas()
+"""
+
+
+def on_two_replicas():
+    """Compare training on two replicas with training on one, in a process that has two devices."""
+    config = RMSPropConfig(**BASE, clip={"by": "global_norm", "max_norm": 0.25}, ema_decay=0.5)
+
+    def trained(config):
+        model = network()
+        fitted(model, UniRMSProp(config))
+        return [v.numpy() for v in model.trainable_variables]
+
+    alone = trained(config)
+    with tf.distribute.MirroredStrategy(["/cpu:0", "/cpu:1"]).scope():
+        for expected, found in zip(alone, trained(config), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)  # sums of gradients in another order
+        with pytest.raises(unirms.UnsupportedError, match="on one replica only"):
+            trained(config.replace(non_finite="skip"))
+
+
+@pytest.mark.slow
+def test_replicas_clip_the_norm_of_their_sum():
+    command = [sys.executable, "-W", "ignore", "-c", REPLICAS, str(Path(__file__).parent)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_words_of_keras_go_into_the_config():

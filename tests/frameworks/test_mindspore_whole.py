@@ -1,9 +1,7 @@
 """MindSpore: groups, clips, accumulation, averages and the rest of the config, every step beside the reference."""
 
-import mindspore
 import numpy as np
 import pytest
-from mindspore import Parameter, Tensor
 
 import unirms
 from unirms import ParameterGroup, RMSPropConfig, reference, schedules

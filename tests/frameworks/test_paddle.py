@@ -736,6 +736,7 @@ TRAINED = {
         schedules.Sequence(schedules=[schedules.Constant(learning_rate=0.01), EXPONENTIAL], boundaries=[30]),
         ScheduleLR,
     ),
+    "sampled": (schedules.Sampled(schedule=LINEAR, every=3, offset=2), ScheduleLR),
     "table": (schedules.Table(learning_rates=[0.01, 0.03, PEAK, 0.02]), ScheduleLR),
 }
 # What Paddle's classes refuse or have no word for.

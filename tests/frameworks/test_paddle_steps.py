@@ -98,6 +98,19 @@ def test_slots_of_a_group_are_in_the_state_alone():
     assert set(state.momentum) == {"norm"}
 
 
+def test_a_copy_keeps_the_names_of_its_parameters():
+    # Paddle gives copied parameters names of its own.
+    twin = copy.deepcopy(unirms.build(GROUPED, "paddle", three()))
+    step(twin, *[[0.5, 0.5]] * 3)
+    assert unirms.config_of(twin) == GROUPED
+    assert set(unirms.state_of(twin).momentum) == {"norm"}
+    weights = [param.numpy()[0] for param in twin.every_parameter()]
+    assert weights[1] < weights[0] == pytest.approx(weights[2])
+    stock = copy.deepcopy(unirms.build(BASE.replace(weight_decay_mode="l2"), "paddle", {"w": parameter([1.0])}))
+    step(stock, [0.5])
+    assert set(unirms.state_of(stock).mean_square) == {"w"}
+
+
 def test_the_groups_of_a_stock_optimizer_are_read():
     first, second, third = (parameter([1.0]) for _ in range(3))
     groups = [

@@ -236,3 +236,11 @@ def test_clips_of_odd_gradients_are_those_of_the_reference(clip, value):
     expected, _ = unirms.reference.step(config, start, grads, unirms.reference.init(config, start))
     np.testing.assert_allclose(param.detach().numpy(), expected["w"], rtol=1e-6)
     np.testing.assert_array_equal(param.grad.numpy(), grads["w"])  # the user's gradients stay as they are
+
+
+def test_a_limit_that_a_dtype_does_not_hold_limits_nothing():
+    param = torch.nn.Parameter(torch.ones(2, dtype=torch.float16))
+    optimizer = unirms.build(RMSPropConfig(clip={"by": "value", "limit": 1e6}, epsilon=1.0), "torch", {"w": param})
+    param.grad = torch.full_like(param, 60.0)
+    optimizer.step()
+    assert (param < 1).all()

@@ -51,6 +51,9 @@ def translate(
         typer.echo(jsons.dumps(as_data(native, subject.dialect or None), indent=2, default=repr))
     else:
         terminal.show(_table(native, subject), console)
+        if native.wanted.groups:
+            console.print()
+            terminal.show(_groups(native, subject), console)
         for line in _verdict(native):
             console.print(line, soft_wrap=True)
         console.print()
@@ -69,6 +72,7 @@ def as_data(native: Native, source: str | None) -> dict[str, Any]:
         "target": native.target,
         "kwargs": native.kwargs,
         "scheduler": native.scheduler,
+        "groups": [asdict(group) for group in native.groups],
         "fidelity": str(native.fidelity),
         "needs_seeding": native.needs_seeding,
         "differences": [asdict(d) | {"fidelity": str(d.fidelity)} for d in native.differences],
@@ -98,6 +102,8 @@ def _table(native: Native, subject: Subject) -> Table:
         table.add_column(column)
     parted = {difference.axis for difference in native.differences}
     for row in renames(native, subject.dialect or None):
+        if row.field == "groups":  # they have a table of their own
+            continue
         table.add_row(
             row.source_name or f"({row.field})",
             str(row.source_value),
@@ -105,6 +111,19 @@ def _table(native: Native, subject: Subject) -> Table:
             str(row.target_value),
             "differs" if row.field in parted else "",
         )
+    return table
+
+
+def _groups(native: Native, subject: Subject) -> Table:
+    """Return a row for each group: its parameters, what the config says of them, and what the class is told."""
+    from unirms.explanation import in_native_words, own_settings
+
+    table = Table()
+    for column in ("parameters named", subject.name, native.target):
+        table.add_column(column, overflow="fold")
+    told = [in_native_words(group) for group in native.groups] or [""] * len(native.wanted.groups)
+    for group, words in zip(native.wanted.groups, told, strict=True):
+        table.add_row(" or ".join(group.match), own_settings(group) or "–", words or "–")
     return table
 
 

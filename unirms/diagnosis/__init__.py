@@ -57,7 +57,9 @@ def diagnose(recipe: Recipe, *, dtype: str | None = None) -> tuple[Diagnosis, ..
 
 
 def diagnose_config(config: RMSPropConfig, *, dtype: str | None = None) -> tuple[Diagnosis, ...]:
-    """Return the numeric hazards (U3) of a config; `dtype` is that of the weights, "float32" by default.
+    """Return the numeric hazards (U3) of a config and of its groups.
+
+    `dtype` is that of the weights, "float32" by default. The setting of a hazard is the field, or "groups[0].epsilon".
 
     Raises:
         ConfigError: no such dtype.
@@ -65,8 +67,16 @@ def diagnose_config(config: RMSPropConfig, *, dtype: str | None = None) -> tuple
     from unirms.diagnosis import hazards
     from unirms.diagnosis.catalogue import found
 
-    seen = hazards.hazards(config, hazards.precision(dtype))
-    return tuple(found(hazard.code, message, fix, setting=hazard.fields[0]) for hazard, message, fix in seen)
+    precision = hazards.precision(dtype)
+    seen = list(hazards.hazards(config, precision))
+    diagnoses = [found(hazard.code, message, fix, setting=hazard.fields[0]) for hazard, message, fix in seen]
+    for index, group in enumerate(config.groups):
+        own = {field for field in type(group).model_fields if getattr(group, field) is not None}
+        for hazard, message, fix in hazards.of_group(config.for_group(group), precision, seen, own):
+            place = f"groups[{index}].{next(field for field in hazard.fields if field in own)}"
+            whose = f"parameters named {' or '.join(group.match)}"
+            diagnoses.append(found(hazard.code, f"{whose}: {message}", fix, setting=place))
+    return tuple(diagnoses)
 
 
 def warnings_of(native: Native, *, dtype: str | None = None) -> tuple[Diagnosis, ...]:
@@ -82,14 +92,22 @@ def warnings_of(native: Native, *, dtype: str | None = None) -> tuple[Diagnosis,
 def _hazards(subject: Subject, precision: Any, unsure: set[str]) -> Iterator[Diagnosis]:
     """Yield the hazards of what the recipe means, as far as its settings are known and right."""
     from unirms.diagnosis import hazards, reading
+    from unirms.recipes.base import some
 
     config, unknown = reading.meaning(subject, unsure)
-    if config is None:
-        return
-    for hazard, message, fix in hazards.hazards(config, precision):
+    seen = [] if config is None else list(hazards.hazards(config, precision))
+    for hazard, message, fix in seen:
         if not unknown & set(hazard.fields):
             native = subject.dialect.name_of(hazard.fields[0])
             yield subject.found(hazard.code, message, fix, reading.setting_of(subject, native))
+    for index, group in enumerate(subject.recipe.groups):
+        config, unknown = reading.meaning(subject, unsure, index)
+        places = reading.places_of_group(subject, index)
+        for hazard, message, fix in hazards.of_group(config, precision, seen, places.keys()) if config else ():
+            if not unknown & set(hazard.fields):
+                place = next(places[field] for field in hazard.fields if field in places)
+                whose = f"the group of {some(group.params)}" if group.params else f"group {index}"
+                yield subject.found(hazard.code, f"{whose}: {message}", fix, place)
 
 
 def _own(recipe: Recipe, dtype: str | None) -> tuple[Diagnosis, ...]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from unirms import dialects
 from unirms.diagnosis.base import Diagnosis
-from unirms.schedules import BaseSchedule
+from unirms.schedules import AnySchedule
+from unirms.semantics import kinds
 
 if TYPE_CHECKING:
     from unirms.translation import Native
@@ -30,11 +31,13 @@ def of(native: Native, dtype: str | None = None) -> tuple[Diagnosis, ...]:
             dialect.name_of(defect.axis),
         )
         for defect in dialect.behaviour.defects
-        if defect.applies(native.meaning)
+        if any(map(defect.applies, kinds(native.meaning)))
     ]
     if dtype not in {None, "float64"}:
         return tuple(found)
-    rounded = [field for field in dialect.rounds if _loses_digits(getattr(native.meaning, field))]
+    rounded = [
+        field for field in dialect.rounds if any(_loses_digits(getattr(kind, field)) for kind in kinds(native.meaning))
+    ]
     names = [dialect.name_of(field) for field in rounded]
     if names:
         message = f"{native.target} passes {', '.join(names)} through float32 even where the weights are float64"
@@ -43,9 +46,9 @@ def of(native: Native, dtype: str | None = None) -> tuple[Diagnosis, ...]:
     return tuple(found)
 
 
-def _loses_digits(value: float | BaseSchedule) -> bool:
+def _loses_digits(value: float | AnySchedule) -> bool:
     """Return whether a number, or the rates of a schedule, are others in float32."""
-    if isinstance(value, BaseSchedule):
+    if isinstance(value, AnySchedule):
         return True
     try:
         return bool(struct.unpack("f", struct.pack("f", value))[0] != value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -68,12 +68,26 @@ def precision(dtype: str | None) -> Precision:
     return DTYPES[name]
 
 
-def hazards(config: RMSPropConfig, dtype: Precision) -> Iterator[tuple[Hazard, str, str]]:
+Seen = tuple[Hazard, str, str]
+"""A hazard, what comes of it, and the fix."""
+
+
+def hazards(config: RMSPropConfig, dtype: Precision) -> Iterator[Seen]:
     """Yield every hazard of a config with what comes of it and the fix."""
     for hazard in HAZARDS:
         seen = hazard.look(config, dtype)
         if seen is not None:
             yield hazard, *seen
+
+
+def of_group(
+    config: RMSPropConfig, dtype: Precision, all_have: Collection[Seen], own: Collection[str]
+) -> Iterator[Seen]:
+    """Yield the hazards of a group that it has by fields of its `own`, and that not `all_have` in the same words."""
+    told = {(hazard.code, message) for hazard, message, _ in all_have}
+    for hazard, message, fix in hazards(config, dtype):
+        if (hazard.code, message) not in told and not set(own).isdisjoint(hazard.fields):
+            yield hazard, message, fix
 
 
 def _skips(config: RMSPropConfig) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from unirms.config import RMSPropConfig
 from unirms.diagnosis.base import Diagnosis
 from unirms.diagnosis.catalogue import found
-from unirms.diagnosis.kinds import UNKNOWN, is_required
+from unirms.diagnosis.kinds import ANY, UNKNOWN, is_required
 from unirms.diagnosis.subject import Subject
 from unirms.errors import ConfigError
 from unirms.recipes.base import Recipe
@@ -14,9 +14,10 @@ from unirms.recipes.base import Recipe
 _ANY_RATE = 0.001
 
 
-def meaning(subject: Subject, unsure: set[str]) -> tuple[RMSPropConfig | None, set[str]]:
+def meaning(subject: Subject, unsure: set[str], group: int | None = None) -> tuple[RMSPropConfig | None, set[str]]:
     """Return the config of a recipe without its unsure settings, and the fields that are therefore not known.
 
+    Given the index of a group, both are those of its parameters, but for the learning rate, on which no hazard depends.
     The config is None where the class computes something that no config can say.
     """
     dialect, known = subject.dialect, {}
@@ -30,11 +31,26 @@ def meaning(subject: Subject, unsure: set[str]) -> tuple[RMSPropConfig | None, s
         else:
             known[argument.name] = value
             unknown -= set() if subject.is_complete else set(argument.fields)
+    if group is not None:
+        if ANY in subject.recipe.groups[group].settings:
+            unknown = set(RMSPropConfig.model_fields)
+        for setting in subject.settings_of_group(group):
+            fields = set(setting.argument.fields)
+            if setting.value is UNKNOWN or setting.place in unsure:
+                unknown |= fields
+            elif "learning_rate" not in fields:
+                known[setting.argument.name] = setting.value
+                unknown -= fields
     required = {a.name: _ANY_RATE for a in dialect.arguments if is_required(a)}
     try:
         return dialect.read({**required, **known}), unknown
     except ValueError:  # ConfigError, or an integer that is too long to be printed
         return None, unknown
+
+
+def places_of_group(subject: Subject, group: int) -> dict[str, str]:
+    """Return the fields that a group sets, each with the place of the setting."""
+    return {field: setting.place for setting in subject.settings_of_group(group) for field in setting.argument.fields}
 
 
 def setting_of(subject: Subject, native: str) -> str:

@@ -59,11 +59,15 @@ class Subject:
             argument = self.argument(name)
             if argument is not None:
                 yield Setting(name, value, argument, name, in_group=False)
-        for index, group in enumerate(self.recipe.groups):
-            for name, value in group.settings.items():
-                argument = self.argument_of_group(name)
-                if argument is not None:
-                    yield Setting(name, value, argument, f"groups[{index}].{name}", in_group=True)
+        for index in range(len(self.recipe.groups)):
+            yield from self.settings_of_group(index)
+
+    def settings_of_group(self, index: int) -> Iterator[Setting]:
+        """Yield every setting of one group whose argument is known."""
+        for name, value in self.recipe.groups[index].settings.items():
+            argument = self.argument_of_group(name)
+            if argument is not None:
+                yield Setting(name, value, argument, f"groups[{index}].{name}", in_group=True)
 
     def refuses(self, setting: Setting, kind: Kind | None) -> bool:
         """Return whether the class refuses values of a type for a setting, in a group or elsewhere."""

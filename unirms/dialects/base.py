@@ -18,7 +18,7 @@ from unirms.dialects.calls import NativeCall
 from unirms.dialects.schedules.base import ScheduleClasses, Schedulers
 from unirms.dialects.snippet import Snippet
 from unirms.errors import ConfigError, as_given, did_you_mean
-from unirms.schedules import BaseSchedule, Sampled
+from unirms.schedules import AnySchedule, Plateau, Sampled
 
 
 class _Required:
@@ -164,13 +164,13 @@ class Dialect:
         return next((found for known, found in self.variants.items() if known.lower() == wanted), self.behaviour)
 
     @property
-    def group_fields(self) -> tuple[str, ...]:
-        """The config fields that its parameter groups can override."""
+    def group_keys(self) -> dict[str, str]:
+        """The keys of its parameter groups that say config fields, each with the argument that it stands for."""
         groups = self.behaviour.groups
         if groups is None:
-            return ()
-        names = [a.name for a in self.arguments if a.write] if groups.names is None else groups.names.values()
-        return tuple(config_field for name in names for config_field in self.fields_of(name))
+            return {}
+        names = {a.name: a.name for a in self.arguments} if groups.names is None else groups.names
+        return {key: name for key, name in names.items() if self.fields_of(name)}
 
     def argument(self, name: str) -> Argument | None:
         """Return the argument of that name or alias, or None."""
@@ -239,17 +239,17 @@ class Dialect:
     def _scheduled(self, config: RMSPropConfig) -> tuple[Fields, NativeCall | None]:
         """Return the learning rate by its native name where it is not the first of the config, and the scheduler."""
         schedule = config.learning_rate
-        if not isinstance(schedule, BaseSchedule) or schedule.is_constant:
+        if not isinstance(schedule, AnySchedule) or schedule.is_constant:
             return {}, None
         name = self.name_of("learning_rate")
-        if self.schedules is not None:
+        if self.schedules is not None and not (isinstance(schedule, Plateau) and self.schedulers is not None):
             asked = self._as_asked(schedule, config.gradient_accumulation_steps)
             call = None if asked is None else self.schedules.write(asked)
             return ({} if call is None else {name: call}), None
         driven = self.schedulers.write(schedule) if self.schedulers is not None else None
         return ({}, None) if driven is None else ({name: driven[0]}, driven[1])
 
-    def _as_asked(self, schedule: BaseSchedule, steps: int) -> BaseSchedule | None:
+    def _as_asked(self, schedule: AnySchedule, steps: int) -> AnySchedule | None:
         """Return the schedule that the class has to be given, where it counts gradients instead of updates."""
         counts = self.schedules is not None and self.schedules.counts_gradients
         if steps == 1 or not counts or not self.name_of("gradient_accumulation_steps"):
@@ -257,7 +257,7 @@ class Dialect:
         fits = isinstance(schedule, Sampled) and (schedule.every, schedule.offset) == (steps, steps - 1)
         return schedule.schedule if isinstance(schedule, Sampled) and fits else None
 
-    def _schedule(self, name: str, call: NativeCall) -> BaseSchedule:
+    def _schedule(self, name: str, call: NativeCall) -> AnySchedule:
         if self.schedules is None:
             raise ConfigError(
                 [
@@ -267,7 +267,7 @@ class Dialect:
             )
         return self.schedules.read(call)
 
-    def _driven(self, rate: Any, scheduler: NativeCall) -> BaseSchedule:
+    def _driven(self, rate: Any, scheduler: NativeCall) -> AnySchedule:
         if self.schedulers is None:
             raise ConfigError([f"{self.target} has no scheduler beside it (given {as_given(scheduler)})"])
         return self.schedulers.read(RMSPropConfig(learning_rate=rate).initial_learning_rate, scheduler)

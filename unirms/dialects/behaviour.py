@@ -43,6 +43,8 @@ class Groups:
         refused: key of a group -> the kinds that it refuses there and takes in the constructor.
         ignores_unknown: whether a key that it does not know is kept silently instead of refused.
         inherits_none: arguments for which None in a group means the optimizer's own value.
+        factors: keys whose value is a factor of the optimizer's own rate, not a rate.
+        norms_apart: whether a clip by global norm measures each group by itself.
     """
 
     names: Mapping[str, str] | None = None
@@ -51,6 +53,8 @@ class Groups:
     refused: Mapping[str, tuple[Kind, ...]] = field(default_factory=dict)
     ignores_unknown: bool = True
     inherits_none: tuple[str, ...] = ()
+    factors: tuple[str, ...] = ()
+    norms_apart: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from unirms.config import RMSPropConfig
 from unirms.dialects.base import Argument, Dialect, Fields, apart, carries, converts, optional_float, refuses
 from unirms.dialects.behaviour import Behaviour, Defect, Kind, refusing
 from unirms.dialects.calls import clip_to
-from unirms.dialects.schedules.keras import CLASSES
+from unirms.dialects.schedules.keras import CLASSES, PLATEAUS
 from unirms.dialects.snippet import Exemption, Snippet
 from unirms.errors import ConfigError
 from unirms.schedules import BaseSchedule, Sampled
@@ -129,6 +129,7 @@ for variable in optimizer.variables:
     if variable.name.endswith("_velocity"):
         variable.assign(keras.ops.full_like(variable, $start))
 """,
+    reporting="# Name your metric as monitor, and call model.fit(…, callbacks=[scheduler]).",
 )
 
 DIALECT = Dialect(
@@ -182,6 +183,7 @@ DIALECT = Dialect(
         apart("name", None, "a label"),
     ),
     schedules=CLASSES,
+    schedulers=PLATEAUS,
     snippet=SNIPPET,
     fixed={
         "epsilon_placement": "inside_sqrt",

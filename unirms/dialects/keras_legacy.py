@@ -6,7 +6,7 @@ Recorded runs of TensorFlow 2.4.4 are in the corpus.
 from unirms.dialects.base import Dialect, Fields, apart, carries, refuses
 from unirms.dialects.behaviour import Behaviour, refusing
 from unirms.dialects.keras import CLIP_NAMES, clip_arguments, gather_clips
-from unirms.dialects.schedules.keras import LEGACY
+from unirms.dialects.schedules.keras import LEGACY, LEGACY_PLATEAUS
 from unirms.dialects.snippet import Snippet
 
 KERAS_EPSILON = 1e-7  # `self.epsilon = epsilon or backend_config.epsilon()`: 0 silently becomes this
@@ -37,6 +37,7 @@ start = tf_keras.initializers.Constant($start)
 for variable in model.trainable_variables:
     optimizer.add_slot(variable, "rms", initializer=start)
 """,
+    reporting="# Name your metric as monitor, and call model.fit(…, callbacks=[scheduler]).",
 )
 
 DIALECT = Dialect(
@@ -61,6 +62,7 @@ DIALECT = Dialect(
         refuses("decay", 0.0, "it is a schedule, lr / (1 + decay * step)", neutral=(0,)),
     ),
     schedules=LEGACY,
+    schedulers=LEGACY_PLATEAUS,
     snippet=SNIPPET,
     fixed={
         "lr_in_momentum": True,

@@ -6,7 +6,7 @@ What its plain kernel computes on CPU is another matter: see the MindSpore adapt
 from unirms.dialects.base import REQUIRED, Dialect, Fields, apart, carries
 from unirms.dialects.behaviour import Behaviour, Defect, Groups, refusing
 from unirms.dialects.schedules.mindspore import CLASSES
-from unirms.dialects.snippet import Exemption, Snippet
+from unirms.dialects.snippet import Exemption, Grouping, Snippet
 from unirms.names import PRESETS
 
 BETA_GAMMA = PRESETS["mindspore"]
@@ -41,6 +41,17 @@ SNIPPET = Snippet(
     {"params": [p for p in params if exempt(p.name)], "weight_decay": 0.0},
     {"order_params": params},
 ]""",
+    ),
+    # The last entry, as above.
+    grouping=Grouping(
+        before="""\
+params, groups = model.trainable_params(), {}
+for parameter in params:
+    own = settings(parameter.name)
+    group = groups.setdefault(tuple(own.items()), {"params": [], **own})
+    group["params"].append(parameter)
+""",
+        parameters='[*groups.values(), {"order_params": params}]',
     ),
     no_exemption=Exemption(
         before="# In a group, parameters with beta or gamma in their names are decayed, too.",

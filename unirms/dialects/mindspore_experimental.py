@@ -2,16 +2,17 @@
 
 from unirms.dialects.base import REQUIRED, Dialect, apart, carries
 from unirms.dialects.behaviour import FLAG_TYPES, Behaviour, Groups, refusing
-from unirms.dialects.snippet import Exemption, Snippet
+from unirms.dialects.snippet import Exemption, Grouping, Snippet
 from unirms.dialects.torch import DIALECT as TORCH
 
+ORDER = "# Pass the gradients in the order of optimizer.parameters, which the groups change."
 SNIPPET = Snippet(
     imports=("from mindspore.experimental import optim",),
     name="optim.RMSprop",
     parameters="model.trainable_params()",
     exemption=Exemption(
-        before="""\
-# Pass the gradients in the order of optimizer.parameters, which the groups change.
+        before=f"""\
+{ORDER}
 params = model.trainable_params()
 """,
         parameters="""\
@@ -19,6 +20,16 @@ params = model.trainable_params()
     {"params": [p for p in params if not exempt(p.name)]},
     {"params": [p for p in params if exempt(p.name)], "weight_decay": 0.0},
 ]""",
+    ),
+    grouping=Grouping(
+        before=f"""\
+{ORDER}
+groups = {{}}
+for parameter in model.trainable_params():
+    own = settings(parameter.name)
+    group = groups.setdefault(tuple(own.items()), {{"params": [], **own}})
+    group["params"].append(parameter)
+"""
     ),
     seeding="""\
 for ms in optimizer.mean_square:

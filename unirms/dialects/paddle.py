@@ -5,9 +5,9 @@ from unirms.dialects.base import REQUIRED, Dialect, apart, carries, converts
 from unirms.dialects.behaviour import Behaviour, Groups, refusing
 from unirms.dialects.calls import NativeCall, read_clip, read_regularizer, write_clip, write_regularizer
 from unirms.dialects.schedules.paddle import CLASSES
-from unirms.dialects.snippet import Exemption, Snippet
+from unirms.dialects.snippet import Exemption, Grouping, Snippet
 
-# A group's learning_rate is a factor of the optimizer's; everything else that a group holds is ignored.
+# Everything else that a group holds is ignored.
 _IN_GROUPS = ("learning_rate", "rho", "epsilon", "momentum", "centered", "weight_decay", "grad_clip")
 
 
@@ -31,6 +31,23 @@ for name, parameter in model.named_parameters():
         parameter.regularizer = paddle.regularizer.L2Decay(0.0)
 """
     ),
+    grouping=Grouping(
+        before="""\
+# Paddle leaves a group's rate and decay on its parameters, where any later optimizer
+# over them finds both.
+groups = {}
+for name, parameter in model.named_parameters():
+    own = settings(name)
+    group = groups.setdefault(tuple(own.items()), {"params": [], **own})
+    group["params"].append(parameter)
+""",
+        # Afterwards, because the groups give every parameter a regularizer.
+        exemption="""\
+for name, parameter in model.named_parameters():
+    if exempt(name) and "weight_decay" not in settings(name):
+        parameter.regularizer = paddle.regularizer.L2Decay(0.0)
+""",
+    ),
     seeding="""\
 # The names are those that the first optimizer over these parameters gives.
 state = {"mean_square": $start, "mean_grad": 0.0, "momentum": 0.0}
@@ -43,6 +60,7 @@ optimizer.set_state_dict(
 )
 """,
     stepping="# Call scheduler.step() once after each optimizer.step().",
+    reporting="# Call scheduler.step(metric) after each measurement of the metric.",
 )
 
 DIALECT = Dialect(
@@ -93,6 +111,8 @@ DIALECT = Dialect(
             unchecked=("learning_rate", "rho", "epsilon", "momentum"),
             refused={"weight_decay": ("int",)},
             inherits_none=("weight_decay",),
+            factors=("learning_rate",),
+            norms_apart=True,
         ),
     ),
     remarks=(

@@ -21,6 +21,22 @@ class Exemption:
 
 
 @dataclass(frozen=True)
+class Grouping:
+    """How a class is given parameter groups, in lines that may call a function `settings(name)`.
+
+    Attributes:
+        before: lines before the construction.
+        parameters: what is passed in the place of `Snippet.parameters`.
+        exemption: lines after the construction that leave parameters out of the weight decay, by a function
+            `exempt(name)`; "" where the settings of these parameters say so.
+    """
+
+    before: str
+    parameters: str = "list(groups.values())"
+    exemption: str = ""
+
+
+@dataclass(frozen=True)
 class Snippet:
     """How a script makes an optimizer of one class for its variable `model`: lines of code, formatted as by ruff.
 
@@ -37,8 +53,10 @@ class Snippet:
         seeding_imports: the import lines that only `seeding` needs.
         exemption: how single parameters are left out of the weight decay.
         no_exemption: how a class that leaves some out by itself is made to decay all.
+        grouping: how parameters are told what is theirs alone; None where the class has no groups.
         schedule_imports: the import lines that only the framework's schedules need.
         stepping: how the user moves a scheduler on, as a comment; "" where the optimizer asks its schedule by itself.
+        reporting: how the user hands a metric to the object that lowers the rate at a plateau, as a comment.
     """
 
     imports: tuple[str, ...]
@@ -50,5 +68,7 @@ class Snippet:
     seeding_imports: tuple[str, ...] = ()
     exemption: Exemption = Exemption()
     no_exemption: Exemption = Exemption()
+    grouping: Grouping | None = None
     schedule_imports: tuple[str, ...] = ()
     stepping: str = ""
+    reporting: str = ""

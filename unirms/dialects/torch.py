@@ -3,7 +3,7 @@
 from unirms.dialects.base import REQUIRED, Dialect, apart, carries
 from unirms.dialects.behaviour import Behaviour, Groups, refusing
 from unirms.dialects.schedules.torch import CLASSES
-from unirms.dialects.snippet import Exemption, Snippet
+from unirms.dialects.snippet import Exemption, Grouping, Snippet
 
 UNCHECKED_IN_GROUPS = ("lr", "alpha", "eps", "momentum", "weight_decay")
 GROUP_NOTES = {"param_names": "not about the update: the names of the parameters"}
@@ -30,6 +30,15 @@ SNIPPET = Snippet(
     {"params": [p for n, p in named if exempt(n)], "weight_decay": 0.0},
 ]""",
     ),
+    grouping=Grouping(
+        before="""\
+groups = {}
+for name, parameter in model.named_parameters():
+    own = settings(name)
+    group = groups.setdefault(tuple(own.items()), {"params": [], **own})
+    group["params"].append(parameter)
+"""
+    ),
     # Complete, because PyTorch takes any entry for an initialised state and fails on a missing one.
     seeding="""\
 for parameter in model.parameters():
@@ -43,6 +52,7 @@ for parameter in model.parameters():
     seeding_imports=("import torch",),
     schedule_imports=("import torch",),
     stepping="# Call scheduler.step() once after each optimizer.step().",
+    reporting="# Call scheduler.step(metric) after each measurement of the metric.",
 )
 
 DIALECT = Dialect(

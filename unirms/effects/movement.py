@@ -21,7 +21,7 @@ import numpy as np
 from unirms import reference
 from unirms.config import RMSPropConfig
 from unirms.effects.gradients import SEED, Stream
-from unirms.schedules import Schedule
+from unirms.schedules import AnySchedule
 from unirms.state import Array, OptimizerState
 
 PARAMETER: Final = "weight"
@@ -50,7 +50,7 @@ def run(config: RMSPropConfig, stream: Stream, begin: Array, *, halves: bool) ->
         yield params[PARAMETER], state
 
 
-def _halved(config: RMSPropConfig) -> Schedule | float:
+def _halved(config: RMSPropConfig) -> AnySchedule | float:
     rate = config.learning_rate
     return rate / 2 if isinstance(rate, float) else rate.scaled(0.5)
 

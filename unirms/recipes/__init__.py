@@ -22,7 +22,7 @@ from unirms.dialects.calls import NativeCall
 from unirms.documents import Document
 from unirms.errors import ConfigError, UnknownNameError, did_you_mean
 from unirms.recipes.base import Format, Group, Recipe
-from unirms.schedules import BaseSchedule
+from unirms.schedules import AnySchedule
 
 if TYPE_CHECKING:
     from unirms.config import RMSPropConfig
@@ -137,6 +137,11 @@ def write(config: RMSPropConfig | Native, format: str, dialect: str | None = Non
     if chosen.dialects and native.dialect not in chosen.dialects:
         able = ", ".join(chosen.dialects)
         raise ConfigError([f"{chosen.name} does not know {native.target}; write it in one of the dialects {able}"])
+    unsaid = [group for group in native.meaning.groups if group.overrides() or group.learning_rate_factor is not None]
+    if unsaid and not chosen.groups:
+        able = ", ".join(name for name, one in all_formats().items() if one.groups)
+        of = " and ".join(" or ".join(group.match) for group in unsaid)
+        raise ConfigError([f"{chosen.name} cannot say parameter groups (groups of {of}); write the format {able}"])
     text = chosen.write(native)
     _check_written(text, chosen, native)
     return text
@@ -190,7 +195,7 @@ def _float32(value: Any) -> Any:
 
     A schedule stays, too: it is rounded only after it has been computed.
     """
-    if isinstance(value, BaseSchedule):
+    if isinstance(value, AnySchedule):
         return value
     with np.errstate(over="ignore", under="ignore"):
         rounded = float(np.float32(value))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from unirms import dialects
 from unirms.config import ParameterGroup, RMSPropConfig
+from unirms.dialects import groups
 from unirms.dialects.base import Dialect
 from unirms.dialects.calls import NativeCall
 from unirms.documents import Document, KeyPath, shown
@@ -21,7 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Group:
-    """Settings of some parameters, by the parameters' names."""
+    """Settings of some parameters, by the parameters' names.
+
+    Attributes:
+        params: the names; empty where the recipe does not say them.
+        settings: by the keys of the class's groups, as written.
+    """
 
     params: tuple[str, ...]
     settings: Mapping[str, Any]
@@ -78,7 +84,7 @@ class Recipe:
         if self.no_weight_decay is not None:
             config = config.replace(no_weight_decay=self.no_weight_decay if config.weight_decay else ())
         for group in self.groups:
-            config = _with_group(config, group, self.dialect.read({**self.settings, **group.settings}))
+            config = _with_group(config, group, *groups.read(self.dialect, self.settings, group.settings))
         return config
 
     def _refuse_schedules(self) -> None:
@@ -106,6 +112,7 @@ class Format:
         read: the recipes in a document; it never imports or runs what the document names.
         write: text that says what a native call says, or None where unirms does not write the format.
         commands: whether it may be a command line.
+        groups: whether it is written with parameter groups.
         dialects: the dialects that it can be written in; empty for all.
     """
 
@@ -115,6 +122,7 @@ class Format:
     read: Callable[[Document], tuple[Recipe, ...]]
     write: Callable[[Native], str] | None = None
     commands: bool = False
+    groups: bool = False
     dialects: tuple[str, ...] = ()
 
 
@@ -181,24 +189,31 @@ def names_rmsprop(path: Any) -> bool:
     return isinstance(path, str) and "rmsprop" in path.strip().rpartition(".")[2].lower()
 
 
-def _with_group(config: RMSPropConfig, group: Group, meaning: RMSPropConfig) -> RMSPropConfig:
-    """Return the config with a group whose parameters follow `meaning`."""
+def _with_group(config: RMSPropConfig, group: Group, meaning: RMSPropConfig, factor: float | None) -> RMSPropConfig:
+    """Return the config with a group whose parameters follow `meaning`, at `factor` times its rate if that is given."""
     changed = {
         name: getattr(meaning, name)
         for name in RMSPropConfig.model_fields
         if name not in {"groups", "no_weight_decay"} and getattr(meaning, name) != getattr(config, name)
     }
+    changed |= {} if factor in (None, 1) else {"learning_rate_factor": factor}
     patterns = tuple(exactly(name) for name in group.params)
     if not changed:
         return config
+    if not patterns:
+        raise ConfigError([f"a group has its own {' and '.join(changed)} and does not say which parameters it holds"])
     if changed == {"weight_decay": 0.0}:
         return config.replace(no_weight_decay=(*config.no_weight_decay, *patterns))
     beyond = [name for name in changed if name not in ParameterGroup.model_fields]
     if beyond:
         names = " and ".join(beyond)
-        whose = ", ".join(group.params[:3]) or "no parameters"
-        raise ConfigError([f"the group of {whose} has its own {names}, which must be the same for all"])
+        raise ConfigError([f"the group of {some(group.params)} has its own {names}, which must be the same for all"])
     return config.replace(groups=(*config.groups, {"match": patterns, **changed}))
+
+
+def some(names: tuple[str, ...]) -> str:
+    """Return the names of parameters for a message: the first three of many."""
+    return ", ".join(names) if len(names) <= 3 else f"{', '.join(names[:3])}, … ({len(names)} names)"
 
 
 def exactly(name: str) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from unirms import files
 from unirms.config import RMSPropConfig
-from unirms.documents import Document
+from unirms.documents import Document, KeyPath
 from unirms.recipes.base import Format, Recipe, located
 from unirms.translation import Native
 
@@ -40,8 +41,18 @@ def read(document: Document) -> tuple[Recipe, ...]:
         ConfigError: it is no config, or was made by a newer unirms.
     """
     fields = files.fields_of(document)
-    lines = located(document, {"": (), **{name: (name,) for name in fields}})
+    lines = located(document, {"": (), **{name: (name,) for name in fields}, **_places_in_groups(fields)})
     return (OwnRecipe(files.FORMAT, "unirms.RMSPropConfig", fields, lines=lines),)
+
+
+def _places_in_groups(fields: Mapping[str, Any]) -> dict[str, KeyPath]:
+    """Return where each field of a group stands, by the name under which a diagnosis speaks of it."""
+    groups = fields.get("groups")
+    return {
+        f"groups[{index}].{name}": ("groups", index, name)
+        for index, group in enumerate(groups if isinstance(groups, list) else [])
+        for name in (group if isinstance(group, Mapping) else ())
+    }
 
 
 def write(native: Native) -> str:
@@ -49,4 +60,4 @@ def write(native: Native) -> str:
     return files.to_text(native.meaning, "yaml")
 
 
-FORMAT = Format(files.FORMAT, "a config of unirms, field by field", recognises, read, write)
+FORMAT = Format(files.FORMAT, "a config of unirms, field by field", recognises, read, write, groups=True)

@@ -13,6 +13,7 @@ NOT_SETTINGS: Final = ("params", "param_names", "initial_lr")
 """Keys of a group that hold no setting; schedulers of PyTorch keep the rate that they began with in `initial_lr`."""
 MARKS: Final = {"lr", "alpha", "eps"}
 """Keys that every group of an RMSprop has, and of PyTorch's other optimizers none has together."""
+DECAY: Final = "weight_decay"
 TIMM_MARK: Final = "lr_in_momentum"
 SCHEDULER_MARKS: Final = {"base_lrs", "last_epoch"}
 """Keys in the state of every scheduler of PyTorch."""
@@ -62,10 +63,12 @@ def _is_group(value: Any) -> bool:
 
 def _recipe(document: Document, path: KeyPath, groups: Sequence[Mapping[str, Any]]) -> Recipe:
     all_settings = [_settings(group) for group in groups]
-    base = next((index for index, settings in enumerate(all_settings) if given(settings.get("weight_decay"))), 0)
+    base = _base(all_settings)
     settings = all_settings[base]
     others = [index for index, other in enumerate(all_settings) if repr(other) != repr(settings)]
     places: dict[str, KeyPath] = {"": path, **{name: (*path, base, name) for name in settings}}
+    for number, index in enumerate(others):
+        places |= {f"groups[{number}].{name}": (*path, index, name) for name in all_settings[index]}
     return Recipe(
         FORMAT.name,
         "timm.optim.RMSpropTF" if TIMM_MARK in settings else "torch.optim.RMSprop",
@@ -83,6 +86,16 @@ def _recipe(document: Document, path: KeyPath, groups: Sequence[Mapping[str, Any
             *_beside(document),
         ),
     )
+
+
+def _base(all_settings: Sequence[Mapping[str, Any]]) -> int:
+    """Return the group that says what holds where no other group says otherwise.
+
+    It is the first, or one that differs from it in having weight decay: of what is spared, there are names.
+    """
+    first = all_settings[0]
+    alike = [i for i, one in enumerate(all_settings) if repr({**one, DECAY: 0}) == repr({**first, DECAY: 0})]
+    return next((index for index in alike if given(all_settings[index].get(DECAY))), 0)
 
 
 def _settings(group: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 `Schedule` is the union of all kinds, told apart by the field `kind`. `schedule.value(t)` is the rate of the update
 before which t updates were completed (0 at the first), in float64, for any t >= 0: closed forms, right far past the
-end. `schedule.values(ts)` is the same for an array. Models go to JSON and YAML and back as any pydantic model does.
+end. `schedule.values(ts)` is the same for an array. `Plateau` stands beside them, as its rate depends on metrics.
+Models go to JSON and YAML and back as any pydantic model does.
 """
 
 from __future__ import annotations
@@ -21,33 +22,37 @@ from unirms.schedules.decays import (
     Polynomial,
     Step,
 )
+from unirms.schedules.plateau import Plateau
 
-KINDS: tuple[str, ...] = tuple(
-    kind.model_fields["kind"].default
-    for kind in (
-        Constant,
-        Step,
-        MultiStep,
-        Piecewise,
-        Exponential,
-        NaturalExponential,
-        InverseTime,
-        Polynomial,
-        Linear,
-        Cosine,
-        CosineRestarts,
-        OneCycle,
-        Noam,
-        Warmup,
-        Sequence,
-        Sampled,
-        Table,
-    )
+MODELS: tuple[type[BaseSchedule], ...] = (
+    Constant,
+    Step,
+    MultiStep,
+    Piecewise,
+    Exponential,
+    NaturalExponential,
+    InverseTime,
+    Polynomial,
+    Linear,
+    Cosine,
+    CosineRestarts,
+    OneCycle,
+    Noam,
+    Warmup,
+    Sequence,
+    Sampled,
+    Table,
 )
-"""The values of the field `kind`."""
+"""The kinds of schedules."""
+KINDS: tuple[str, ...] = tuple(model.model_fields["kind"].default for model in MODELS)
+"""The values of their field `kind`."""
+AnySchedule = BaseSchedule | Plateau
+"""What may stand in the place of a learning rate that is a number."""
 
 __all__ = [
     "KINDS",
+    "MODELS",
+    "AnySchedule",
     "BaseSchedule",
     "Constant",
     "Cosine",
@@ -60,6 +65,7 @@ __all__ = [
     "Noam",
     "OneCycle",
     "Piecewise",
+    "Plateau",
     "Polynomial",
     "Sampled",
     "Schedule",

@@ -41,6 +41,21 @@ def to_integer(value: Any) -> int:
     return int(number)
 
 
+def to_factor(factor: Any) -> float:
+    """Return the number by which rates are multiplied.
+
+    Raises:
+        ConfigError: `factor` is not a finite number >= 0.
+    """
+    try:
+        number = to_number(factor)
+    except PydanticCustomError:
+        number = -1.0
+    if number < 0:
+        raise ConfigError([f"factor={factor!r} is not allowed; factor must be a finite number >= 0"])
+    return number
+
+
 Integer = Annotated[int, BeforeValidator(to_integer)]
 Updates = Annotated[Integer, Field(ge=0, le=LARGEST_COUNT)]
 Count = Annotated[Integer, Field(ge=1, le=LARGEST_COUNT)]
@@ -113,12 +128,7 @@ class BaseSchedule(BaseModel):
         Raises:
             ConfigError: `factor` is not a finite number >= 0.
         """
-        try:
-            number = to_number(factor)
-        except PydanticCustomError:
-            number = -1.0
-        if number < 0:
-            raise ConfigError([f"factor={factor!r} is not allowed; factor must be a finite number >= 0"])
+        number = to_factor(factor)
         fields = {name: getattr(self, name) for name in type(self).model_fields}
         return type(self)(**(fields | {name: _times(fields[name], number) for name in self.RATES}))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import singledispatch
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, overload
 
 import numpy as np
 
@@ -17,22 +17,33 @@ from unirms.schedules.base import BaseSchedule
 from unirms.schedules.compositions import Sampled, Sequence, Table, Warmup
 from unirms.schedules.cosines import OneCycle
 from unirms.schedules.decays import Constant, Exponential, Linear, MultiStep, Piecewise, Polynomial, Step
+from unirms.schedules.plateau import Plateau
 
 LONG_TABLE: Final = 100
 """Changes of rate up to which a table is worth writing as boundaries."""
 
 
-def canonical(schedule: BaseSchedule) -> BaseSchedule:
-    """Return the form that a schedule shares with all that compute the same rates, whatever their kind.
+@overload
+def canonical(schedule: BaseSchedule) -> BaseSchedule: ...
+
+
+@overload
+def canonical(schedule: BaseSchedule | Plateau) -> BaseSchedule | Plateau: ...
+
+
+def canonical(schedule: BaseSchedule | Plateau) -> BaseSchedule | Plateau:
+    """Return the form that a schedule, or a plateau, shares with all that compute the same rates, whatever their kind.
 
     A schedule that stays where it is becomes a `Constant`, a step an exponential staircase, a straight line a
     polynomial of power 1, milestones and tables a `Piecewise`, and a warmup a `Sequence`.
     """
+    if isinstance(schedule, Plateau):
+        return Constant(learning_rate=schedule.initial) if schedule.is_constant else schedule.canonical()
     found = schedule if schedule.is_constant else _canonical(schedule)
     return Constant(learning_rate=found.initial) if found.is_constant else found
 
 
-def forms(schedule: BaseSchedule) -> Iterator[BaseSchedule]:
+def forms(schedule: BaseSchedule | Plateau) -> Iterator[BaseSchedule | Plateau]:
     """Yield the schedule, and the same function as schedules of other kinds; all have its canonical form."""
     yield schedule
     if isinstance(schedule, Table) and _changes(schedule) > LONG_TABLE:
@@ -133,7 +144,7 @@ def _(schedule: Sequence) -> BaseSchedule:
     return whole.schedules[0] if len(whole.schedules) == 1 else whole
 
 
-def _other_words(shared: BaseSchedule) -> Iterator[BaseSchedule]:
+def _other_words(shared: BaseSchedule | Plateau) -> Iterator[BaseSchedule]:
     """Yield what else a canonical form may be called."""
     if isinstance(shared, Exponential) and shared.decay_steps == int(shared.decay_steps) and _in_steps(shared):
         yield Step(

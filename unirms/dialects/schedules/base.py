@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from unirms.config import explain_problems
 from unirms.dialects.calls import NativeCall
 from unirms.errors import ConfigError, as_given
-from unirms.schedules import BaseSchedule
+from unirms.schedules import AnySchedule, BaseSchedule, Plateau
 from unirms.schedules.forms import canonical, forms
 
 Arguments = Mapping[str, Any]
@@ -42,9 +42,9 @@ class ScheduleClass:
     """
 
     name: str
-    kind: type[BaseSchedule]
+    kind: type[BaseSchedule] | type[Plateau]
     arguments: tuple[str, ...]
-    read: Callable[[Arguments], BaseSchedule]
+    read: Callable[[Arguments], AnySchedule]
     write: Callable[[Any], dict[str, Any] | None]
     defaults: Arguments = field(default_factory=dict)
     fixed: Arguments = field(default_factory=dict)
@@ -73,7 +73,7 @@ class ScheduleClass:
             raise ConfigError([f"{as_given(call)} needs {missing[0]}=…"])
         return {name: values[name] for name in self.arguments}
 
-    def schedule(self, call: NativeCall) -> BaseSchedule:
+    def schedule(self, call: NativeCall) -> AnySchedule:
         """Return what a call computes.
 
         Raises:
@@ -111,7 +111,7 @@ class ScheduleClasses:
         """Return the row of exactly this kind of schedule, and the arguments; None where no class says it."""
         return next(((row, given) for row, given, found in self._tried(schedule) if found == schedule), None)
 
-    def write(self, schedule: BaseSchedule) -> NativeCall | None:
+    def write(self, schedule: AnySchedule) -> NativeCall | None:
         """Return the call that computes a schedule, under whatever name the framework has for it; None if it has none.
 
         `read` returns the schedule, or one of another kind that is the same function.
@@ -123,7 +123,7 @@ class ScheduleClasses:
                     return NativeCall(f"{self.modules[0]}.{row.name}", *self.first, **arguments)
         return None
 
-    def read(self, call: NativeCall) -> BaseSchedule:
+    def read(self, call: NativeCall) -> AnySchedule:
         """Return the schedule that a call computes; its class may stand without a module.
 
         Raises:
@@ -137,7 +137,7 @@ class ScheduleClasses:
         given = call.args[len(self.first) :] if call.args[: len(self.first)] == self.first else call.args
         return rows[0].schedule(NativeCall(call.name, *given, **call.kwargs))
 
-    def _tried(self, schedule: BaseSchedule) -> Iterator[tuple[ScheduleClass, dict[str, Any], BaseSchedule]]:
+    def _tried(self, schedule: AnySchedule) -> Iterator[tuple[ScheduleClass, dict[str, Any], AnySchedule]]:
         """Yield each row of this kind, its arguments, and what they say: a quotient in them may have been rounded."""
         for row in self.rows:
             arguments = row.write(schedule) if type(schedule) is row.kind else None
@@ -152,16 +152,19 @@ class Schedulers:
 
     Attributes:
         beside: the rate of an optimizer -> the classes, as they compute beside it.
+        absolute: arguments that are rates themselves, the same for all parameter groups; all else that a scheduler
+            does is relative to the rate from which each group begins.
     """
 
     beside: Callable[[float], ScheduleClasses]
+    absolute: tuple[str, ...] = ()
 
     @property
     def any_function(self) -> str:
         """What the framework has for a function of the user's own, as the end of "or …"."""
         return self.beside(1.0).any_function
 
-    def write(self, schedule: BaseSchedule) -> tuple[float, NativeCall] | None:
+    def write(self, schedule: AnySchedule) -> tuple[float, NativeCall] | None:
         """Return the rate for the optimizer and the scheduler that moves it so; None if the framework has none."""
         for rate in sorted(set(_rates(schedule)), reverse=True):
             call = self.beside(rate).write(schedule)
@@ -169,7 +172,13 @@ class Schedulers:
                 return rate, call
         return None
 
-    def read(self, rate: float, call: NativeCall) -> BaseSchedule:
+    def is_relative(self, call: NativeCall) -> bool:
+        """Return whether a scheduler changes the rates of all groups by the same factors, wherever they begin."""
+        parts = [part for value in call.kwargs.values() if isinstance(value, list) for part in value]
+        calls = [part for part in parts if isinstance(part, NativeCall)]
+        return not any(call.kwargs.get(name) for name in self.absolute) and all(map(self.is_relative, calls))
+
+    def read(self, rate: float, call: NativeCall) -> AnySchedule:
         """Return the schedule of a scheduler beside an optimizer with this rate.
 
         Raises:
@@ -196,7 +205,7 @@ def whole(number: float) -> int | float:
 
 def renamed(
     name: str,
-    kind: type[BaseSchedule],
+    kind: type[BaseSchedule] | type[Plateau],
     words: Mapping[str, str],
     *,
     when: Callable[[Any], bool] = lambda schedule: True,
@@ -215,7 +224,7 @@ def renamed(
     """
     fixed = dict(says or {})
 
-    def read(arguments: Arguments) -> BaseSchedule:
+    def read(arguments: Arguments) -> AnySchedule:
         return kind(**{config_field: arguments[word] for config_field, word in words.items()}, **fixed)
 
     def write(schedule: Any) -> dict[str, Any] | None:

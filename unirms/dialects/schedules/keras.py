@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
 
-from unirms.dialects.schedules.base import Arguments, ScheduleClass, ScheduleClasses, as_argument, renamed
+from unirms.dialects.schedules.base import Arguments, ScheduleClass, ScheduleClasses, Schedulers, as_argument, renamed
+from unirms.errors import ConfigError, as_given
 from unirms.schedules import (
     BaseSchedule,
     Cosine,
@@ -18,6 +19,7 @@ from unirms.schedules import (
     InverseTime,
     Linear,
     Piecewise,
+    Plateau,
     Polynomial,
     Warmup,
 )
@@ -170,3 +172,73 @@ LEGACY = replace(
     modules=("tf_keras.optimizers.schedules", *CLASSES.modules[:4]),
     any_function="a subclass of tf_keras.optimizers.schedules.LearningRateSchedule",
 )
+
+
+MONITOR: Final = {"min": "val_loss", "max": "val_accuracy"}
+"""What is likely to be meant, by the mode: a config does not name its metric."""
+
+
+def plateaus(*modules: str) -> Schedulers:
+    """Return the callback ReduceLROnPlateau, which lives in `modules`, beside an optimizer.
+
+    It counts the first metric of those without an improvement, and the last of a cooldown, where unirms does not: its
+    patience and its cooldown are one more than ours. It has no threshold relative to the best metric.
+    """
+    order = ("monitor", "factor", "patience", "verbose", "mode", "min_delta", "cooldown", "min_lr")
+    defaults = {"monitor": "val_loss", "factor": 0.1, "patience": 10, "mode": "auto", "min_delta": 1e-4}
+
+    def beside(base: float) -> ScheduleClasses:
+        def read(arguments: Arguments) -> Plateau:
+            return Plateau(
+                initial_learning_rate=base,
+                factor=arguments["factor"],
+                patience=max(arguments["patience"], 1) - 1,
+                threshold=abs(arguments["min_delta"]),
+                threshold_mode="abs",
+                mode=_mode(arguments),
+                cooldown=max(arguments["cooldown"], 1) - 1,
+                min_learning_rate=arguments["min_lr"],
+                eps=0.0,
+            )
+
+        def write(ours: Any) -> dict[str, Any] | None:
+            if ours.initial != base or ours.threshold_mode == "rel" or ours.eps:
+                return None
+            return {
+                "monitor": MONITOR[ours.mode],
+                "factor": ours.factor,
+                "patience": ours.patience + 1,
+                "mode": ours.mode,
+                "min_delta": ours.threshold,
+                "cooldown": ours.cooldown + 1,
+                "min_lr": ours.min_learning_rate,
+            }
+
+        row = ScheduleClass(
+            "ReduceLROnPlateau",
+            Plateau,
+            tuple(name for name in order if name != "verbose"),
+            read,
+            write,
+            defaults={**defaults, "cooldown": 0, "min_lr": 0.0},
+            ignored=("verbose",),
+            order=order,
+        )
+        return ScheduleClasses(modules=modules, rows=(row,), any_function="a callback of your own")
+
+    return Schedulers(beside)
+
+
+def _mode(arguments: Arguments) -> Any:
+    """Return whether lower or higher metrics are better; "auto" goes by the metric, of which only the loss is known."""
+    if arguments["mode"] == "auto":
+        if str(arguments["monitor"]).removeprefix("val_") == "loss":
+            return "min"
+        raise ConfigError(
+            [f"mode='auto' of monitor={as_given(arguments['monitor'])} depends on the model; give mode='min' or 'max'"]
+        )
+    return arguments["mode"]
+
+
+PLATEAUS = plateaus("keras.callbacks", "tf.keras.callbacks", "tensorflow.keras.callbacks", "tf_keras.callbacks")
+LEGACY_PLATEAUS = plateaus("tf_keras.callbacks", "keras.callbacks", "tf.keras.callbacks", "tensorflow.keras.callbacks")

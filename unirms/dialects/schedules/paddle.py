@@ -10,6 +10,7 @@ from typing import Any
 
 from unirms.dialects.calls import NativeCall
 from unirms.dialects.schedules.base import Arguments, ScheduleClass, ScheduleClasses, renamed
+from unirms.dialects.schedules.torch import PLATEAU, plateau_defaults
 from unirms.errors import ConfigError
 from unirms.schedules import (
     BaseSchedule,
@@ -23,6 +24,7 @@ from unirms.schedules import (
     NaturalExponential,
     Noam,
     Piecewise,
+    Plateau,
     Polynomial,
     Sequence,
     Step,
@@ -96,6 +98,25 @@ def _write_warmup(ours: Any) -> dict[str, Any] | None:
         "start_lr": ours.start_learning_rate,
         "end_lr": end,
     }
+
+
+_PLATEAU = {**PLATEAU, "eps": "epsilon"}
+
+
+def _read_plateau(arguments: Arguments) -> Plateau:
+    if arguments["cooldown"] != 0:
+        raise ConfigError(
+            [
+                f"ReduceOnPlateau with cooldown={arguments['cooldown']!r} does not look at metrics in a cooldown, "
+                "not even for the best, which no plateau says; leave it at 0, or state it as a plateau of unirms"
+            ]
+        )
+    fields = {name: arguments[word] for name, word in {**_BASE, **_PLATEAU}.items()}
+    return Plateau(**fields | {name: str(fields[name]).lower() for name in ("mode", "threshold_mode")})
+
+
+def _write_plateau(ours: Any) -> dict[str, Any] | None:
+    return None if ours.cooldown else {word: getattr(ours, name) for name, word in {**_BASE, **_PLATEAU}.items()}
 
 
 CLASSES = ScheduleClasses(
@@ -200,6 +221,15 @@ CLASSES = ScheduleClasses(
             _read_warmup,
             _write_warmup,
             **_MORE,
+        ),
+        ScheduleClass(
+            "ReduceOnPlateau",
+            Plateau,
+            ("learning_rate", *_PLATEAU.values()),
+            _read_plateau,
+            _write_plateau,
+            defaults=plateau_defaults(_PLATEAU),
+            ignored=("verbose",),
         ),
     ),
     any_function="paddle.optimizer.lr.LambdaDecay",

@@ -21,6 +21,7 @@ from unirms.schedules import (
     Linear,
     MultiStep,
     Piecewise,
+    Plateau,
     Polynomial,
     Sequence,
     Step,
@@ -28,13 +29,28 @@ from unirms.schedules import (
 
 OPTIMIZER = Name("optimizer")
 _MORE: dict[str, Any] = {"fixed": {"last_epoch": -1}, "ignored": ("verbose",), "recursive": True}
+PLATEAU = {
+    "mode": "mode",
+    "factor": "factor",
+    "patience": "patience",
+    "threshold": "threshold",
+    "threshold_mode": "threshold_mode",
+    "cooldown": "cooldown",
+    "min_learning_rate": "min_lr",
+}
+"""Field of a plateau -> argument, in the order of ReduceLROnPlateau; Paddle has the same."""
+
+
+def plateau_defaults(words: dict[str, str]) -> dict[str, Any]:
+    """Return the defaults of a class for plateaus, which are ours, by argument."""
+    return {word: Plateau.model_fields[name].default for name, word in words.items()}
 
 
 @lru_cache(maxsize=64)
 def beside(base: float) -> ScheduleClasses:
     """Return the schedulers of an optimizer whose own rate is `base`."""
 
-    def row(name: str, kind: type[BaseSchedule], words: dict[str, str], **more: Any) -> ScheduleClass:
+    def row(name: str, kind: Any, words: dict[str, str], **more: Any) -> ScheduleClass:
         return renamed(
             name, kind, words, **{**_MORE, **more, "says": {"initial_learning_rate": base, **more.get("says", {})}}
         )
@@ -134,6 +150,13 @@ def beside(base: float) -> ScheduleClasses:
             ScheduleClass(
                 "SequentialLR", Sequence, ("schedulers", "milestones"), read_sequence, write_sequence, **_MORE
             ),
+            row(
+                "ReduceLROnPlateau",
+                Plateau,
+                {**PLATEAU, "eps": "eps"},
+                defaults=plateau_defaults({**PLATEAU, "eps": "eps"}),
+                fixed={},
+            ),
         ),
         any_function="torch.optim.lr_scheduler.LambdaLR",
         first=(OPTIMIZER,),
@@ -149,4 +172,4 @@ def _part(part: BaseSchedule, base: float) -> NativeCall | None:
     return beside(base).write(part)
 
 
-CLASSES = Schedulers(beside)
+CLASSES = Schedulers(beside, absolute=("eta_min", "min_lr", "eps"))
