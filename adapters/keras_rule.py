@@ -56,9 +56,9 @@ def rmsprop(
 
 def averaged(mean: Any, weight: Any, decay: float, *, begun: Any) -> Any:
     """Return the running mean of a weight after an update, which is the weight itself until the mean has `begun`."""
-    dtype = dtype_of(weight)
-    next_mean = ops.convert_to_tensor(decay, dtype) * mean + ops.convert_to_tensor(1.0 - decay, dtype) * weight
-    return tf.where(begun, next_mean, weight)
+    # Not decay * mean + (1 - decay) * weight: see `unirms.reference`.
+    moved = mean - (mean - weight) * ops.convert_to_tensor(1.0 - decay, dtype_of(weight))
+    return tf.where(begun, moved, weight)
 
 
 def _decayed(grad: Any, weight: Any, mode: str, scalars: Hyperparameters, rounded: Any) -> tuple[Any, Any]:

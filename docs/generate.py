@@ -21,7 +21,7 @@ from unirms.dialects.base import REQUIRED, Dialect
 from unirms.dialects.calls import NativeCall
 from unirms.dialects.table import Row, rows
 from unirms.effects import effect, percent
-from unirms.schedules import BaseSchedule
+from unirms.schedules import AnySchedule
 
 DOCS = Path(__file__).parent
 FILES = sorted(DOCS.glob("*.md"))
@@ -110,6 +110,17 @@ def codes() -> str:
     return "\n\n".join([_table(["code", "severity", "what it is"], rows), *sections])
 
 
+def groups() -> str:
+    """Return a row for each config field that the groups of some class can override: the keys that say it."""
+    found = [dialect for dialect in dialects.all_dialects().values() if dialect.behaviour.groups]
+    rows = []
+    for field in ParameterGroup.model_fields:
+        keys = [_group_key(dialect, field) for dialect in found]
+        if any(keys):
+            rows.append([f"`{field}`", *(key or "–" for key in keys)])
+    return _table(["field", *(f"`{dialect.name}`" for dialect in found)], rows)
+
+
 def refusals() -> str:
     """Return a row for each class: which values of which arguments it refuses."""
     rows = []
@@ -153,7 +164,7 @@ def substitutes() -> str:
 
 # An example of each form of schedule that some framework has a class for, or that most users would look for.
 RATE, RAMP = {"initial_learning_rate": 0.1}, {"warmup_steps": 10}
-SHAPES: dict[str, BaseSchedule] = {
+SHAPES: dict[str, AnySchedule] = {
     "`step`": schedules.Step(**RATE, step_size=30),
     "`multi_step`": schedules.MultiStep(**RATE, milestones=(30, 60)),
     "`piecewise`": schedules.Piecewise(boundaries=(30, 60), learning_rates=(0.1, 0.2, 0.05)),
@@ -190,6 +201,10 @@ SHAPES: dict[str, BaseSchedule] = {
     ),
     "`sampled`": schedules.Sampled(schedule=schedules.Linear(**RATE, decay_steps=30), every=4),
     "`table`": schedules.Table(learning_rates=(0.1, 0.2, 0.05)),
+    "`plateau`": schedules.Plateau(**RATE),
+    "`plateau`, an absolute threshold": schedules.Plateau(**RATE, threshold_mode="abs"),
+    "`plateau`, a cooldown": schedules.Plateau(**RATE, cooldown=2),
+    "`plateau`, both": schedules.Plateau(**RATE, threshold_mode="abs", cooldown=2),
 }
 SPEAKERS = ("torch", "keras", "mindspore", "paddle", "paddle-fluid")
 
@@ -219,6 +234,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "recorded": recorded,
     "codes": codes,
     "refusals": refusals,
+    "groups": groups,
     "arguments": arguments,
     "formats": formats,
     "substitutes": substitutes,
@@ -315,6 +331,17 @@ def _decay(dialect: Dialect, config: RMSPropConfig) -> str:
 
 def _names_of(dialect: Dialect, field: str) -> str:
     return ", ".join(f"`{argument.name}`" for argument in dialect.arguments if field in argument.fields)
+
+
+def _group_key(dialect: Dialect, field: str) -> str:
+    """Return the key that says a field of a group; a rate and its factor are one, which each class says in its way."""
+    groups = dialect.behaviour.groups
+    wanted = "learning_rate" if field == "learning_rate_factor" else field
+    key = next((key for key, name in dialect.group_keys.items() if wanted in dialect.fields_of(name)), "")
+    if groups is None or not key or wanted != "learning_rate":
+        return f"`{key}`" if key else ""
+    is_other = (field == "learning_rate_factor") is not (key in groups.factors)
+    return f"`{key}`, as a {'factor' if key in groups.factors else 'rate'}" if is_other else f"`{key}`"
 
 
 def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

@@ -17,7 +17,7 @@ import unirms
 from unirms import ConfigError, RMSPropConfig, dialects, reference
 from unirms.diagnosis import CODES, Diagnosis, diagnose, diagnose_config, warnings_of
 from unirms.diagnosis.files import diagnose_file
-from unirms.diagnosis.hazards import CENTERED_ROUNDING, DTYPES
+from unirms.diagnosis.hazards import CENTERED_ROUNDING, DTYPES, of_group
 from unirms.diagnosis.kinds import ANY, UNKNOWN, is_flag
 from unirms.dialects.behaviour import FLAG_TYPES, NUMBER_TYPES, VALUE_KINDS
 from unirms.recipes.base import Group, Recipe
@@ -249,6 +249,58 @@ def test_the_name_filter_is_silent_where_the_recipe_groups_its_parameters():
     assert codes(of("mindspore.nn.RMSProp", weight_decay=0.1)) == ["U215"]
     assert codes(of("mindspore.nn.RMSProp", weight_decay=0.0)) == []
     assert codes(of("mindspore.nn.RMSProp", weight_decay=0.1, groups=[{"weight_decay": 0.1}])) == []
+
+
+def test_a_hazard_of_a_group_alone_is_reported_there():
+    assert codes(of("torch.optim.RMSprop", groups=[{}, {"eps": 0.0}])) == ["U302"]
+    found = of("torch.optim.RMSprop", groups=[{}, {"eps": 0.0, "alpha": 1.0, "lr": 0.1}])
+    assert [(d.code, d.setting) for d in found] == [("U302", "groups[1].eps"), ("U305", "groups[1].alpha")]
+    assert found[0].message == "group 1: epsilon=0: a gradient of 0 gives NaN at the first step"
+    named = Recipe("test", "torch.optim.RMSprop", {}, groups=(Group(tuple("abcd"), {"momentum": 1.0}),))
+    assert diagnose(named)[0].message.startswith("the group of a, b, c, … (4 names): momentum=1")
+
+
+def test_a_hazard_of_all_is_not_repeated_for_their_groups():
+    assert codes(of("torch.optim.RMSprop", eps=0.0, groups=[{"lr": 0.1}, {"eps": 0.0}])) == ["U302"]
+    assert codes(of("torch.optim.RMSprop", eps=0.0, groups=[{"eps": 1e-8}])) == ["U302"]
+    # With another rho, the mean square takes another time to vanish.
+    assert codes(of("timm.optim.RMSpropTF", eps=0.0, groups=[{"alpha": 0.5}])) == ["U302", "U302"]
+
+
+def test_settings_of_a_group_that_are_unknown_or_wrong_are_no_hazard():
+    assert codes(of("torch.optim.RMSprop", groups=[{"eps": UNKNOWN, "alpha": 1.0}])) == ["U305"]
+    assert codes(of("torch.optim.RMSprop", groups=[{"eps": UNKNOWN}], centered=True, alpha=0.0)) == ["U306"]
+    assert codes(of("torch.optim.RMSprop", groups=[{ANY: UNKNOWN, "momentum": 1.0}])) == ["U304"]
+    assert codes(of("torch.optim.RMSprop", groups=[{"eps": "0", "momentum": 1.0}])) == ["U111", "U304"]
+    assert codes(of("torch.optim.RMSprop", groups=[{ANY: UNKNOWN, "centered": True}])) == []
+
+
+def test_the_rate_of_a_group_is_nothing_to_read_a_hazard_from():
+    """A factor is no rate, and a schedule of a group is none of the optimizer's."""
+    settings = {"learning_rate": 0.1, "groups": [{"learning_rate": 0.5, "momentum": 1.0}]}
+    assert codes(of("paddle.optimizer.RMSProp", **settings)) == ["U304"]
+
+
+def test_a_hazard_that_a_group_has_no_part_in_is_not_its_own():
+    config, dtype = RMSPropConfig(epsilon=0, momentum=1), DTYPES["float32"]
+    assert [hazard.code for hazard, *_ in of_group(config, dtype, [], {"momentum", "weight_decay"})] == ["U304"]
+    assert [hazard.code for hazard, *_ in of_group(config, dtype, [], {"rho"})] == ["U302"]
+
+
+def test_a_group_of_a_config_has_its_own_hazards():
+    config = RMSPropConfig(groups=[{"match": "a"}, {"match": ["b", "c*"], "epsilon": 0}])
+    (found,) = diagnose_config(config)
+    assert (found.code, found.setting) == ("U302", "groups[1].epsilon")
+    assert found.message.startswith("parameters named b or c*: epsilon=0")
+    assert codes(diagnose_config(config.replace(epsilon=0))) == ["U302"]
+    assert codes(diagnose_config(config.replace(groups=[{"match": "a", "epsilon": 1e-8}]), dtype="float16")) == ["U301"]
+
+
+def test_a_defect_of_the_class_that_only_a_group_meets_is_a_warning():
+    config = RMSPropConfig.from_native("paddle", learning_rate=0.1, rho=0.5, epsilon=0.25)
+    assert codes(warnings_of(config.to_native("paddle"))) == []
+    grouped = config.replace(groups=[{"match": "a", "rho": 0.1}]).to_native("paddle")
+    assert codes(warnings_of(grouped)) == ["U403"]
 
 
 # --- U3 -----------------------------------------------------------------------------------------------------------

@@ -189,7 +189,8 @@ def test_what_a_class_is_told_means_what_the_verdict_says(dialect, own, rate):
             assert group.overrides().keys() == wanted.overrides().keys()
             assert group.learning_rate_factor == wanted.learning_rate_factor
     for group, meant in zip(found.groups, found.meaning.groups, strict=bool(found.groups)):
-        plain = {key: value for key, value in group.settings.items() if not isinstance(value, NativeCall)}
+        schedules = {"lr"} if isinstance(group.settings.get("lr"), NativeCall) else set()
+        plain = {key: value for key, value in group.settings.items() if key not in schedules}
         read, factor = groups.read(ALL[dialect], found.kwargs, plain)
         whole = found.meaning.replace(groups=()).for_group(meant)
         for field in meant.overrides().keys() - {"learning_rate"}:
@@ -232,6 +233,20 @@ def test_a_snippet_says_what_of_the_groups_it_does_not_say():
     for dialect in ALL:
         assert "groups" not in native(dialect, {"match": "a"}).code()
         assert "unirms" not in native(dialect, {"match": "a"}).code()
+
+
+def test_a_snippet_with_groups_has_no_line_more_than_needed():
+    own = {"match": "a", "weight_decay": 0.1}
+    assert "exempt" not in native("torch", own, no_weight_decay="b").code()
+    assert "exempt" in native("torch", own, no_weight_decay="b", weight_decay=0.2).code()
+
+
+def test_the_state_is_filled_in_for_what_any_group_keeps():
+    seeded = {"initial_mean_square": 0.5, "momentum": 0.0}
+    code = native("torch", {"match": "a", "momentum": 0.5}, {"match": "b", "centered": True}, **seeded).code()
+    assert "momentum_buffer" in code
+    assert "grad_avg" in code
+    assert "momentum_buffer" not in native("torch", {"match": "a", "rho": 0.5}, **seeded).code()
 
 
 def test_a_snippet_asks_for_the_groups_in_their_order():
@@ -334,6 +349,11 @@ def test_formats_without_groups_refuse_them_by_name():
             recipes.write(native(dialect, own), name)
     (recipe,) = recipes.read_text(recipes.write(native("torch", own, weight_decay_mode="l2"), "unirms"))
     assert recipe.config().groups == (ParameterGroup(**own),)
+
+
+def test_a_group_is_refused_what_no_config_may_have():
+    with pytest.raises(ConfigError, match="bias_correction=True divides by 1 - rho"):
+        config({"match": "a", "rho": 1}, bias_correction=True)
 
 
 def test_a_group_shows_what_it_says_alone():

@@ -160,6 +160,14 @@ def test_usage_errors_have_exit_code_2(file):
         ("a.yaml", b"unirms: 1\nrho: 2\n", "U201", 2),
         ("a.yaml", b"unirms: 1\nalpha: 0.9\n", "U104", 2),
         ("a.yaml", b"unirms: 1\nmomentum: 1.0\n", "U304", 2),
+        ("a.yaml", b"unirms: 1\ngroups:\n- match: a\n  momentum: 1.0\n", "U304", 4),
+        (
+            "a.yaml",
+            b"- {lr_in_momentum: true, lr: 1, alpha: 0.9, eps: 1.0}\n"
+            b"- {lr_in_momentum: true, lr: 1, alpha: 0.9, param_names: [a],\n   eps: 0.0}\n",
+            "U302",
+            3,
+        ),
         ("a.yaml", b"_target_: torch.optim.RMSProp\n", "U101", 1),
         ("a.json", b'{"_target_": "torch.optim.RMSprop",\n "lr": -1}', "U201", 2),
     ],

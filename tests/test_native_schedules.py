@@ -336,7 +336,9 @@ def test_classes_without_schedules_of_their_own_refuse_them():
     call = NativeCall(f"{KERAS}CosineDecay", 0.1, 100)
     with pytest.raises(ConfigError, match=r"lr=keras.*is a learning-rate schedule that unirms does not read for torch"):
         RMSPropConfig.from_native("torch", lr=call)
-    with pytest.raises(ConfigError, match=r"keras\.optimizers\.RMSprop has no scheduler beside it"):
+    with pytest.raises(ConfigError, match=r"mindspore\.nn\.RMSProp has no scheduler beside it"):
+        dialects.get("mindspore").read({}, NativeCall("StepLR", step_size=3))
+    with pytest.raises(ConfigError, match=r"StepLR\(step_size=3\) is not a schedule .* it reads ReduceLROnPlateau$"):
         dialects.get("keras").read({}, NativeCall("StepLR", step_size=3))
 
 

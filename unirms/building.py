@@ -73,10 +73,13 @@ def config_of(optimizer: Any) -> RMSPropConfig:
 
 
 def lr_scheduler(optimizer: Any) -> Any:
-    """Return the scheduler of an optimizer that was built from a config with a schedule.
+    """Return the scheduler of an optimizer that was built from a config with a schedule or a plateau.
 
     In PyTorch and PaddlePaddle the user steps it once after each update, as any scheduler of theirs. None stands for
     frameworks that ask the schedule by themselves (Keras, MindSpore), and for an optimizer whose rate is a number.
+
+    That of a plateau takes a metric instead, in every framework: ``step(metric)`` after each measurement. In Keras it
+    is a callback, too, which looks at the metric `monitor` of ``model.fit(…, callbacks=[…])``.
 
     Raises:
         ForeignOptimizerError: not an RMSProp of any framework.

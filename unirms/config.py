@@ -188,7 +188,7 @@ class RMSPropConfig(BaseModel):
             raise PydanticCustomError(
                 "nesterov_alone", "nesterov=True needs momentum > 0 (given momentum=0); set momentum or drop nesterov"
             )
-        if self.bias_correction and self.rho == 1:
+        if self.bias_correction and 1 in (self.rho, *(group.rho for group in self.groups)):
             raise PydanticCustomError(
                 "no_correction", "bias_correction=True divides by 1 - rho**t, which is 0 for rho=1; use rho < 1"
             )
@@ -397,8 +397,8 @@ def _kind(error: ErrorDetails) -> str | None:
 def _range(name: str, kind: str | None) -> str:
     """Return the allowed range of a field of a config, or of a part of it, read off its declaration."""
     # A schedule that is made by itself says no kind in the place of its error.
-    everywhere = (RMSPropConfig, ParameterGroup, ClipByValue, ClipByNorm, *_KIND.values())
-    models = everywhere if kind is None else (_KIND[kind],)
+    everywhere: list[type[BaseModel]] = [RMSPropConfig, ParameterGroup, ClipByValue, ClipByNorm, *_KIND.values()]
+    models = everywhere if kind is None else [_KIND[kind]]
     declared = next(model.model_fields[name] for model in models if name in model.model_fields)
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     found = [*declared.metadata, *_metadata(declared.annotation)]

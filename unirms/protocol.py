@@ -57,7 +57,10 @@ class Adapter(Protocol):
         ...
 
     def lr_scheduler(self, optimizer: Any) -> Any:
-        """Return the object that the user steps after each update, or None where the framework asks by itself."""
+        """Return the object that the user steps after each update, or hands the metrics of a plateau.
+
+        None where the framework asks by itself, and where the rate is a number.
+        """
         ...
 
     def swap_average(self, optimizer: Any) -> None:

@@ -33,8 +33,8 @@ class Native:
         wanted: the config that was asked for.
         meaning: the config that the target computes with these keyword arguments.
         differences: the axes on which `meaning` parts from `wanted`.
-        scheduler: what moves the learning rate from beside the optimizer, in the frameworks that do it so (PyTorch);
-            None where nothing does.
+        scheduler: what moves the learning rate from beside the optimizer, in the frameworks that do it so (PyTorch;
+            Keras at a plateau); None where nothing does.
         groups: what single parameters are told, by the patterns of the config's groups, in order; none where the class
             has no parameter groups.
     """

@@ -262,6 +262,18 @@ def test_groups_are_read_as_the_dialect_says(classes):
         assert refuses(run, groups={"nothing": 1}, **required(dialect, {})) != groups.ignores_unknown
 
 
+def test_the_rate_of_a_group_is_a_rate_or_a_factor_as_the_dialect_says(classes):
+    for name, run in classes.items():
+        dialect = dialects.get(name)
+        rate = dialect.name_of("learning_rate")
+        for key, argument in dialect.group_keys.items():
+            if argument == rate:
+                moved = run.step(groups={key: 0.5}, **{rate: 0.25})
+                means = 0.5 * 0.25 if key in dialect.behaviour.groups.factors else 0.5
+                assert moved.tolist() == run.step(**{rate: means}).tolist(), name
+        assert {*(dialect.behaviour.groups.factors if dialect.behaviour.groups else ())} <= dialect.group_keys.keys()
+
+
 def test_integers_in_groups_are_taken_or_refused_as_the_dialect_says(classes):
     wrong = []
     for name, run in classes.items():

@@ -619,7 +619,9 @@ def test_checkpoints_load_both_ways(mode, tmp_path, rng):
     config = STOCK.replace(weight_decay=0.01)
 
     def stock(params):
-        return adapter.ADAPTER.stock(config.to_native("mindspore"), config, adapter.ADAPTER.named_parameters(params), {})
+        return adapter.ADAPTER.stock(
+            config.to_native("mindspore"), config, adapter.ADAPTER.named_parameters(params), {}
+        )
 
     def exact(params):
         return adapter.UniRMSProp(params, config)

@@ -31,7 +31,7 @@ def of(native: Native, dtype: str | None = None) -> tuple[Diagnosis, ...]:
             dialect.name_of(defect.axis),
         )
         for defect in dialect.behaviour.defects
-        if any(map(defect.applies, kinds(native.meaning)))
+        if defect.applies(native.meaning)
     ]
     if dtype not in {None, "float64"}:
         return tuple(found)

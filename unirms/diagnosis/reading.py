@@ -17,8 +17,8 @@ _ANY_RATE = 0.001
 def meaning(subject: Subject, unsure: set[str], group: int | None = None) -> tuple[RMSPropConfig | None, set[str]]:
     """Return the config of a recipe without its unsure settings, and the fields that are therefore not known.
 
-    Given the index of a group, both are those of its parameters, but for the learning rate, on which no hazard depends.
-    The config is None where the class computes something that no config can say.
+    Given the index of a group, both are those of its parameters; a factor is taken for the learning rate, on which no
+    hazard depends. The config is None where the class computes something that no config can say.
     """
     dialect, known = subject.dialect, {}
     unknown = set() if subject.is_complete else set(RMSPropConfig.model_fields)
@@ -38,7 +38,7 @@ def meaning(subject: Subject, unsure: set[str], group: int | None = None) -> tup
             fields = set(setting.argument.fields)
             if setting.value is UNKNOWN or setting.place in unsure:
                 unknown |= fields
-            elif "learning_rate" not in fields:
+            else:
                 known[setting.argument.name] = setting.value
                 unknown -= fields
     required = {a.name: _ANY_RATE for a in dialect.arguments if is_required(a)}
