@@ -86,10 +86,6 @@ class MindSporeAdapter:
             for name, count in Counter(param.value.name for param in params).items()
             if count > 1
         ]
-        if config.sparse == "lazy":
-            reasons.append(
-                "sparse='lazy' needs gradients by rows, and MindSpore's optimizers get dense ones; use sparse='dense'"
-            )
         return reasons
 
     def stock(

@@ -355,7 +355,6 @@ def test_no_weight_decay_means_the_users_names_and_keeps_the_order(exempt, confi
         (BASE, {"p0": np.ones(2, np.int32)}, "dtype int32"),
         (BASE, {"p0": np.ones((0, 2), np.float32)}, "'p0' is empty"),
         (STOCK, {"p0": np.ones((0, 2), np.float32)}, "'p0' is empty"),
-        (BASE.replace(sparse="lazy"), {"p0": np.ones(2, np.float32)}, "gradients by rows"),
     ],
 )
 def test_refusals(config, params, reason, pynative):

@@ -988,7 +988,8 @@ def test_schedulers_of_the_user_are_read(name):
     ("make", "message"),
     [
         (lambda: lr.LambdaDecay(0.1, lambda t: 0.9**t), "LambdaDecay"),
-        (lambda: lr.ReduceOnPlateau(0.1), "ReduceOnPlateau"),
+        (lambda: lr.ReduceOnPlateau(0.1, cooldown=3), "ReduceOnPlateau"),
+        (lambda: lr.LinearWarmup(lr.ReduceOnPlateau(0.1), 10, 0.0, 0.1), "LinearWarmup .* is no schedule"),
         (lambda: lr.OneCycleLR(0.1, 20), "OneCycleLR"),
         (lambda: lr.LinearWarmup(lr.LambdaDecay(0.1, lambda t: 1.0), 10, 0.0, 0.1), "LambdaDecay"),
         (lambda: lr.LinearWarmup(lr.CosineAnnealingWarmRestarts(0.1, 7, 3), 10, 0.0, 0.1), "misses restarts"),

@@ -220,7 +220,7 @@ def test_the_frameworks_own_class_has_the_same_rates(framework, driver):
         # A float32 is rounded at each of up to 40 reductions in Keras; the others are doubles.
         tolerance = 40 * 2.0**-24 if framework == "keras" else 0
         np.testing.assert_allclose(found, plateau.rates(metrics), rtol=tolerance, atol=1e-45)
-    assert said > SEQUENCES / 8
+    assert said > SEQUENCES / {"torch": 1.5, "keras": 3, "paddle": 8}[framework]
 
 
 def native_torch(call, plateau, optimizer, metrics):
@@ -303,7 +303,7 @@ def test_groups_of_torch_keep_their_factors_at_the_bounds(framework, driver):
     if framework != "torch":
         pytest.skip("the others hold one rate")
     torch = importlib.import_module("torch")
-    bounded = Plateau(initial_learning_rate=B, factor=0.5, patience=0, min_learning_rate=0.02, eps=0.006)
+    bounded = Plateau(initial_learning_rate=B, factor=0.7, patience=0, min_learning_rate=0.02, eps=0.006)
     config = EXACT.replace(learning_rate=bounded, groups=[{"match": "p1", "learning_rate_factor": 0.3}])
     run, _ = built(driver, framework, config)
     optimizer = run.optimizer
@@ -312,7 +312,7 @@ def test_groups_of_torch_keep_their_factors_at_the_bounds(framework, driver):
     for rate in [bounded.initial, *bounded.rates([1.0] * 6)[1:]]:
         scheduler.step(1.0)
         assert [group["lr"] for group in optimizer.param_groups] == [rate, rate * 0.3, rate]
-    assert rate == 0.025
+    assert rate == 0.7 * (0.7 * (0.7 * (0.7 * B)))  # eps keeps it there, and would have kept p1 long before
     copied = copy.deepcopy(optimizer)
     assert unirms.lr_scheduler(copied).optimizer is copied
     assert unirms.config_of(copied).learning_rate == bounded
