@@ -133,7 +133,10 @@ def test_two_formulas_are_equal_exactly_where_the_configs_are_equivalent(pair):
                 epsilon=0,
                 weight_decay=0.5,
                 weight_decay_mode="l1",
-                clip=[{"by": "norm", "max_norm": 2, "eps": 0.25}, {"by": "global_norm", "max_norm": 1, "over": "group"}],
+                clip=[
+                    {"by": "norm", "max_norm": 2, "eps": 0.25},
+                    {"by": "global_norm", "max_norm": 1, "over": "group"},
+                ],
                 gradient_centralization="last_axis",
                 gradient_accumulation_steps=4,
                 non_finite="skip",
