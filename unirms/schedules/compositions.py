@@ -197,6 +197,3 @@ Schedule = Annotated[
     Field(discriminator="kind"),
 ]
 
-Warmup.model_rebuild()
-Sequence.model_rebuild()
-Sampled.model_rebuild()
