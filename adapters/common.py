@@ -225,25 +225,6 @@ def refuse_dtypes(params: Sequence[NamedParameter], allowed: Sequence[str]) -> l
     return [f"parameters of dtype {dtype} are not supported; it computes {', '.join(allowed)}" for dtype in wrong]
 
 
-def refuse_pending(config: RMSPropConfig, built: Sequence[str] = ()) -> list[str]:
-    """Return a reason for each field that the exact class does not compute yet."""
-    pending = {
-        "groups": bool(config.groups),
-        "clip": bool(config.clip),
-        "l1": config.weight_decay_mode == "l1" and config.weight_decay > 0,
-        "gradient_centralization": config.gradient_centralization != "none",
-        "gradient_accumulation_steps": config.gradient_accumulation_steps > 1,
-        "non_finite": config.non_finite != "propagate",
-        "sparse": config.sparse != "dense",
-        "ema_decay": config.ema_decay > 0,
-    }
-    return [
-        f"{name} is not built into its exact optimizer yet"
-        for name, used in pending.items()
-        if used and name not in built
-    ]
-
-
 def _iterated(entries: Iterable[Any]) -> Iterable[Any]:
     try:
         return iter(entries)

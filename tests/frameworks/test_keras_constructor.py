@@ -21,6 +21,12 @@ from unirms.conformance.measures import Ruler, spacing
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 MODES = ("eager", "function", "xla")
+# Each mode with one dtype, and with the other where there is time.
+RUNS = [("eager", "float32"), ("function", "float64"), ("xla", "float32")]
+RUNS += [
+    pytest.param(*run, marks=pytest.mark.slow)
+    for run in (("eager", "float64"), ("function", "float32"), ("xla", "float64"))
+]
 # The project's bound for a run of float32 operations (conformance/cases.py).
 LIMIT_ULP = 32
 STEPS = 12
@@ -136,7 +142,7 @@ def followed(driver, config, **options):
 
 
 @pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize(("mode", "dtype"), [(mode, "float32") for mode in MODES] + [("xla", "float64")])
+@pytest.mark.parametrize(("mode", "dtype"), RUNS)
 def test_every_item_matches_the_reference_after_every_gradient(driver, mode, dtype, name):
     runs = followed(driver, config_of(name), mode=mode, dtype=dtype)
     assert runs.ulp <= LIMIT_ULP
@@ -616,7 +622,7 @@ def exactly(config):
 
 @pytest.mark.parametrize("name", ROWS)
 @pytest.mark.parametrize("sparse", ["dense", "lazy"])
-@pytest.mark.parametrize(("mode", "dtype"), [(mode, "float32") for mode in MODES] + [("function", "float64")])
+@pytest.mark.parametrize(("mode", "dtype"), RUNS)
 def test_rows_follow_the_reference(driver, mode, dtype, sparse, name):
     config = RMSPropConfig(**BASE | {"momentum": 0.0} | ROWS[name], sparse=sparse)
     runs = by_rows(driver, config, mode=mode, dtype=dtype)
