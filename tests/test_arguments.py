@@ -89,21 +89,24 @@ def test_every_key_of_a_parameter_group_has_a_row(name):
 SAMPLES = (0.25, 3, True, False, NativeCall("L2Decay", 0.25), NativeCall("ClipGradByNorm", 0.25))
 
 
-def companions(dialect):
-    """Return arguments beside which every other one acts: all flags, momentum, and averaging."""
-    flags = {a.name: True for a in dialect.arguments if a.fields and isinstance(a.default, bool)}
+def companions(dialect, flag):
+    """Return arguments beside which others act: momentum, and all flags on or off (some refuse what is beside them)."""
+    flags = {a.name: flag for a in dialect.arguments if a.fields and isinstance(a.default, bool)}
     momentum = dialect.name_of("momentum")
     return {dialect.name_of("learning_rate"): 0.5, **flags, **({momentum: 0.5} if momentum else {})}
 
 
 def changed(dialect, argument, value):
-    """Return the config fields that a value changes, or None where it is refused."""
-    try:
-        before = dialect.read(companions(dialect))
-        after = dialect.read({**companions(dialect), argument.name: value})
-    except ConfigError:
-        return None
-    return {name for name in FIELDS if getattr(before, name) != getattr(after, name)}
+    """Return the config fields that a value changes, or None where it is refused, beside flags that are on or off."""
+    found = None
+    for flag in (True, False):
+        try:
+            before = dialect.read(companions(dialect, flag))
+            after = dialect.read({**companions(dialect, flag), argument.name: value})
+        except ConfigError:
+            continue
+        found = (found or set()) | {name for name in FIELDS if getattr(before, name) != getattr(after, name)}
+    return found
 
 
 EVERY = [pytest.param(dialect, a, id=f"{name}-{a.name}") for name, dialect in ALL.items() for a in dialect.arguments]

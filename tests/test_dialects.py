@@ -151,6 +151,11 @@ def test_every_framework_has_its_dialect():
         ("torch", {"momentum": True}, "momentum=True is not allowed"),
         ("keras", {"use_ema": True, "ema_overwrite_frequency": 5}, "ema_overwrite_frequency=5 cannot be read"),
         ("keras", {"use_ema": True, "ema_overwrite_frequency": 100}, "=100 cannot be read beside use_ema"),
+        (
+            "keras",
+            {"use_ema": True, "gradient_accumulation_steps": 2},
+            "Keras averages the weights after every gradient",
+        ),
         ("keras", {"gradient_accumulation_steps": 2.5}, "gradient_accumulation_steps=2.5"),
         ("keras-legacy", {"decay": 0.5}, "it is a schedule"),
         ("keras-legacy", {"lr": 1, "learning_rate": 2}, "got learning_rate twice"),

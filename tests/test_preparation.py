@@ -197,3 +197,11 @@ def test_l1_decay_adds_the_sign_of_the_weight_after_the_clip():
     params = {"w": np.array([2.0, -2.0, 0.0])}
     done, _ = after(config, [{"w": np.full(3, 9.0)}], params)
     np.testing.assert_allclose(done["w"], params["w"] - step_of(np.array([1.5, 0.5, 1.0])), rtol=1e-15)
+
+
+def test_a_tensor_without_axes_stays_an_array():
+    config = RMSPropConfig(momentum=0.9, centered=True, ema_decay=0.5, gradient_accumulation_steps=2)
+    params, state = after(config, [{"w": np.array(1.0)}] * 8, {"w": np.array(2.0)})
+    assert isinstance(params["w"], np.ndarray)
+    assert all(isinstance(arrays["w"], np.ndarray) for arrays in state.slots().values())
+    assert reference.init(config, params).slots()["average"]["w"].shape == ()

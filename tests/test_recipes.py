@@ -826,7 +826,7 @@ def serialized(schedule):
         ),
         (
             {
-                "module": "unirms.adapters.keras_schedules",
+                "module": "unirms.adapters.keras.schedules",
                 "class_name": "UniRMSSchedule",
                 "config": {"schedule": {"kind": "noam", "d_model": 64, "warmup_steps": 10}},
                 "registered_name": "unirms>UniRMSSchedule",

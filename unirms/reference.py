@@ -146,7 +146,10 @@ def _averaged(config: RMSPropConfig, params: Mapping[str, Array], state: Optimiz
         return {name: params[name].copy() for name in state.average}
     # Not decay * mean + (1 - decay) * weight: the factors, each rounded, do not add up to 1, and in float32 a mean with
     # decay 0.9999 settles at 0.99983 of a weight that rests.
-    return {name: mean - (mean - params[name]) * mean.dtype.type(1.0 - decay) for name, mean in state.average.items()}
+    return {
+        name: np.asarray(mean - (mean - params[name]) * mean.dtype.type(1.0 - decay))
+        for name, mean in state.average.items()
+    }
 
 
 def ema_decay(config: RMSPropConfig, step: int) -> float:
@@ -222,7 +225,8 @@ def _update(config: RMSPropConfig, weight: Array, grad: Array, before: Mapping[s
         moved = np.where(usable, moved, weight)
         if config.momentum > 0:
             slots["momentum"] = np.where(usable, slots["momentum"], before["momentum"])
-    return _Result(moved, slots)
+    # Of a tensor without axes, NumPy makes scalars.
+    return _Result(np.asarray(moved), {slot: np.asarray(values) for slot, values in slots.items()})
 
 
 def _check_gradients(params: Mapping[str, Array], grads: Mapping[str, Array | SparseGradient]) -> None:

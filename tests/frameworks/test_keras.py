@@ -11,9 +11,9 @@ import tensorflow as tf
 
 import unirms
 from unirms import RMSPropConfig, reference, schedules
-from unirms.adapters import keras_schedules
 from unirms.adapters.keras import ADAPTER, UniRMSProp
-from unirms.adapters.keras_schedules import UniRMSSchedule
+from unirms.adapters.keras import schedules as keras_schedules
+from unirms.adapters.keras.schedules import UniRMSSchedule
 from unirms.conformance.cases import held_by
 from unirms.conformance.measures import Ruler, same_bits
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 import unirms
 from unirms import RMSPropConfig, SparseGradient, reference, schedules
-from unirms.adapters import keras_preparing
 from unirms.adapters.keras import UniRMSProp
+from unirms.adapters.keras import preparing as keras_preparing
 from unirms.conformance.inputs import held_by
 from unirms.conformance.measures import Ruler, spacing
 

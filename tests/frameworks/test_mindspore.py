@@ -14,7 +14,7 @@ from mindspore.nn.optim.optimizer import opt_init_args_register
 import unirms
 from unirms import RMSPropConfig, reference, schedules
 from unirms.adapters import mindspore as adapter
-from unirms.adapters import mindspore_schedules
+from unirms.adapters.mindspore import schedules as mindspore_schedules
 from unirms.conformance.measures import Ruler, same_bits
 from unirms.errors import FidelityWarning, ForeignOptimizerError, UnrepresentableError, UnsupportedError
 from unirms.protocol import NamedParameter

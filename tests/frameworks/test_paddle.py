@@ -18,7 +18,7 @@ from unirms.conformance.measures import Ruler, same_bits
 from unirms.errors import ConfigError, FidelityWarning, UnrepresentableError, UnsupportedError
 
 from unirms.adapters.paddle import ADAPTER, UniRMSProp  # isort: skip  (the driver quietens the import of Paddle)
-from unirms.adapters.paddle_schedules import ScheduleLR, scheduler_for  # isort: skip
+from unirms.adapters.paddle.schedules import ScheduleLR, scheduler_for  # isort: skip
 
 _SPEC = importlib.util.spec_from_file_location("paddle_runs", Path(__file__).with_name("paddle_runs.py"))
 runs = importlib.util.module_from_spec(_SPEC)

@@ -12,7 +12,9 @@ from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.conformance.cases import LIMIT_ULP
 from unirms.conformance.drivers.paddle import paddle
 
-from unirms.adapters import paddle_graph, paddle_preparing  # isort: skip  (the driver quietens the import of Paddle)
+# The driver quietens the import of Paddle.
+from unirms.adapters.paddle import graph as paddle_graph  # isort: skip
+from unirms.adapters.paddle import preparing as paddle_preparing  # isort: skip
 from unirms.adapters.paddle import UniRMSProp  # isort: skip
 
 _SPEC = importlib.util.spec_from_file_location("paddle_runs", Path(__file__).with_name("paddle_runs.py"))

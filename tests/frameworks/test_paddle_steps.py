@@ -15,8 +15,8 @@ from unirms.conformance.drivers.paddle import paddle
 from unirms.errors import UnrepresentableError, UnsupportedError
 
 from unirms.adapters.paddle import UniRMSProp  # isort: skip  (the driver quietens the import of Paddle)
-from unirms.adapters.paddle_progress import UpdateLR  # isort: skip
-from unirms.adapters.paddle_schedules import ScheduleLR  # isort: skip
+from unirms.adapters.paddle.progress import UpdateLR  # isort: skip
+from unirms.adapters.paddle.schedules import ScheduleLR  # isort: skip
 
 _SPEC = importlib.util.spec_from_file_location("paddle_runs", Path(__file__).with_name("paddle_runs.py"))
 runs = importlib.util.module_from_spec(_SPEC)

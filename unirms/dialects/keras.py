@@ -51,6 +51,10 @@ OVERWRITES = refuses(
 )
 
 
+def _averages(config: RMSPropConfig) -> bool:
+    return config.ema_decay > 0 and config.gradient_accumulation_steps == 1
+
+
 def settle(fields: Fields) -> Fields:
     """Return the fields with what several arguments say together: clips, averaging, accumulation.
 
@@ -61,6 +65,13 @@ def settle(fields: Fields) -> Fields:
     if uses and overwrites is not None:
         raise ConfigError([f"{OVERWRITES.name}={overwrites!r} cannot be read beside use_ema: {OVERWRITES.note}"])
     rate, steps = fields["learning_rate"], fields["gradient_accumulation_steps"]
+    if uses and steps != 1:
+        raise ConfigError(
+            [
+                f"use_ema cannot be read beside gradient_accumulation_steps={steps!r}: "
+                "Keras averages the weights after every gradient, and a config after every update"
+            ]
+        )
     if isinstance(rate, BaseSchedule) and isinstance(steps, int) and steps > 1:
         rate = Sampled.model_validate({"schedule": rate, "every": steps, "offset": steps - 1})
     return gather_clips({**fields, "ema_decay": decay if uses else 0.0, "learning_rate": rate})
@@ -155,9 +166,7 @@ DIALECT = Dialect(
         carries("centered", "centered", False),
         optional_float("weight_decay", "weight_decay"),
         *clip_arguments(ignores_zero=True),
-        converts(
-            "use_ema", ("ema_decay",), False, lambda value: {"use_ema": value}, lambda config: config.ema_decay > 0
-        ),
+        converts("use_ema", ("ema_decay",), False, lambda value: {"use_ema": value}, _averages),
         converts(
             "ema_momentum",
             ("ema_decay",),

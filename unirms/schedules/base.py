@@ -133,8 +133,13 @@ class BaseSchedule(BaseModel):
         return type(self)(**(fields | {name: _times(fields[name], number) for name in self.RATES}))
 
 
-def mix(start: Any, end: Any, left: Any) -> Any:
-    """Return the rates between `start` (`left` is 1) and `end` (`left` is 0), exact at both."""
+def mix(start: Any, end: Any, left: Any, xp: Functions) -> Any:
+    """Return the rates between `start` (`left` is 1) and `end` (`left` is 0), exact at both.
+
+    The bounds are for compilers that turn x / n into a product that is not rounded before it is subtracted from 1: XLA
+    made the first rate of a warmup from 0 negative, -5e-18.
+    """
+    left = xp.maximum(xp.minimum(left, 1.0), 0.0)
     return start * left + end * (1.0 - left)
 
 

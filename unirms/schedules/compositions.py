@@ -97,7 +97,7 @@ class Warmup(BaseSchedule):
 
     def _at(self, t: Any, xp: Functions) -> Any:
         steps = self.warmup_steps
-        ramp = mix(self.start_learning_rate, self._end(), xp.maximum(steps - t, 0.0) / max(steps, 1))
+        ramp = mix(self.start_learning_rate, self._end(), xp.maximum(steps - t, 0.0) / max(steps, 1), xp)
         after = self.after._at(t if self.overlap else xp.maximum(t - steps, 0.0), xp)
         return xp.where(t < steps, ramp, after)
 
@@ -196,4 +196,3 @@ Schedule = Annotated[
     | Table,
     Field(discriminator="kind"),
 ]
-

@@ -38,7 +38,7 @@ class Cosine(BaseSchedule):
         n = self.decay_steps
         # Of whole periods the remainder is exact; the cosine of a large angle would lose digits with every period.
         inside = t - quotient(t, 2 * n, xp) * (2 * n) if self.periodic else xp.minimum(t, n)
-        return mix(self.initial_learning_rate, self.end_learning_rate, half_cosine(inside / n, xp))
+        return mix(self.initial_learning_rate, self.end_learning_rate, half_cosine(inside / n, xp), xp)
 
 
 class CosineRestarts(BaseSchedule):
@@ -77,8 +77,9 @@ class CosineRestarts(BaseSchedule):
     def _at(self, t: Any, xp: Functions) -> Any:
         i = self._period(t, xp)
         length = self.first_period * xp.power(self.period_factor, i)
-        peak = mix(self.initial_learning_rate, self.end_learning_rate, power(self.peak_factor, i, xp))
-        return mix(peak, self.end_learning_rate, half_cosine((t - self._start(i, xp)) / length, xp))
+        factor = power(self.peak_factor, i, xp)  # may be larger than 1
+        peak = self.initial_learning_rate * factor + self.end_learning_rate * (1.0 - factor)
+        return mix(peak, self.end_learning_rate, half_cosine((t - self._start(i, xp)) / length, xp), xp)
 
     def _period(self, t: Any, xp: Functions) -> Any:
         """Return the number of the period that each t is in, from 0."""
@@ -159,7 +160,7 @@ class OneCycle(BaseSchedule):
         for (start, stop), (begin, finish) in zip(pairwise(rates), pairwise(points), strict=True):
             done = (t - begin) / (finish - begin if finish > begin else 1.0)
             left = half_cosine(done, xp) if self.anneal_strategy == "cos" else 1.0 - done
-            leg = mix(start, stop, left)
+            leg = mix(start, stop, left, xp)
             rate = leg if rate is None else xp.where(t > begin, leg, rate)
         return rate
 

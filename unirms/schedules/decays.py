@@ -219,7 +219,7 @@ class Polynomial(BaseSchedule):
             steps = self.decay_steps * xp.maximum(rounds, 1.0)
         # Of a fraction like 2.4, the rounded multiple may be less than t by a rounding error.
         left = xp.maximum(steps - t, 0.0) / steps
-        return mix(self.initial_learning_rate, self.end_learning_rate, xp.power(left, self.power))
+        return mix(self.initial_learning_rate, self.end_learning_rate, xp.power(left, self.power), xp)
 
 
 class Linear(BaseSchedule):
@@ -238,4 +238,4 @@ class Linear(BaseSchedule):
 
     def _at(self, t: Any, xp: Functions) -> Any:
         left = xp.maximum(self.decay_steps - t, 0.0) / self.decay_steps
-        return mix(self.initial_learning_rate, self.end_learning_rate, left)
+        return mix(self.initial_learning_rate, self.end_learning_rate, left, xp)

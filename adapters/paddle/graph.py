@@ -18,11 +18,11 @@ from unirms.errors import UnsupportedError
 from unirms.grouping import Member
 from unirms.reference import Hyperparameters
 
-from . import paddle_preparing
-from .paddle_names import AVERAGE, GRADIENT_SUM, MICRO_STEP, SLOTS, STEP
-from .paddle_operations import Graph
-from .paddle_preparing import Ready
-from .paddle_rule import mean_of_weights, rmsprop
+from . import preparing
+from .names import AVERAGE, GRADIENT_SUM, MICRO_STEP, SLOTS, STEP
+from .operations import Graph
+from .preparing import Ready
+from .rule import mean_of_weights, rmsprop
 
 
 def refusals(config: RMSPropConfig) -> list[str]:
@@ -52,7 +52,7 @@ def extend(optimizer: Any, due: Sequence[tuple[Any, Any]]) -> None:
     if reasons:
         raise UnsupportedError(f"paddle: {'; '.join(reasons)}")
     params = {param.name: param for param, _ in due}
-    ready = {param.name: paddle_preparing.received(ops, config, grad, param) for param, grad in due}
+    ready = {param.name: preparing.received(ops, config, grad, param) for param, grad in due}
     updates = _count(optimizer, STEP, "updates")
     number = updates + paddle.full([], 1, "int64")
 
@@ -61,12 +61,12 @@ def extend(optimizer: Any, due: Sequence[tuple[Any, Any]]) -> None:
         ready, complete = _gathered(optimizer, ops, params, ready)
         conditions.append(complete)
     if config.non_finite == "skip":
-        conditions += [paddle_preparing.is_finite(grad.values) for grad in ready.values()]
+        conditions += [preparing.is_finite(grad.values) for grad in ready.values()]
     ops.goes_on = reduce(paddle.logical_and, conditions) if conditions else None
 
     members, rates = optimizer.members(), _Rates(optimizer, number)
     now = {param.name: param for param in optimizer.every_parameter()}
-    for name, grad in paddle_preparing.prepared(ops, config, ready, members).items():
+    for name, grad in preparing.prepared(ops, config, ready, members).items():
         param, member = params[name], members[name]
         slots = {slot: optimizer._get_accumulator(key, param) for slot, key in SLOTS.items()}
         now[name] = rmsprop(ops, param, grad.values, slots, member.config, rates.of(member))

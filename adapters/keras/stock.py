@@ -20,8 +20,9 @@ from unirms.schedules import AnySchedule, BaseSchedule, Sampled
 from unirms.semantics import BUILD_EXACT, Difference, Fidelity
 from unirms.translation import Native
 
-from . import common, keras_plateau, keras_schedules
-from .keras_variables import Untracked, dtype_of, names_of, number, path_of
+from .. import common
+from . import plateau, schedules
+from .variables import Untracked, dtype_of, names_of, number, path_of
 
 _NAMES = "_unirms_names"
 _LEARNING_RATE = "_unirms_learning_rate"
@@ -46,7 +47,7 @@ def build(
     kwargs = dict(native.kwargs)
     schedule = _asked(config)
     if isinstance(schedule, BaseSchedule) and not config.has_constant_rate:
-        kwargs["learning_rate"] = keras_schedules.write(schedule, [param.dtype for param in params])
+        kwargs["learning_rate"] = schedules.write(schedule, [param.dtype for param in params])
     optimizer = keras.optimizers.RMSprop(**kwargs, **options)
     exempt = [param.value for param in params if matches(param.name, config.no_weight_decay)]
     if exempt and config.weight_decay > 0:
@@ -55,7 +56,7 @@ def build(
     optimizer.build(variables)
     setattr(optimizer, _NAMES, Untracked([param.name for param in params]))
     setattr(optimizer, _LEARNING_RATE, config.initial_learning_rate)
-    keras_plateau.remember(optimizer, config)
+    plateau.remember(optimizer, config)
     if config.initial_mean_square != native.meaning.initial_mean_square:
         for velocity in optimizer._velocities:
             velocity.assign(ops.full(velocity.shape, config.initial_mean_square, velocity.dtype))

@@ -20,7 +20,8 @@ from unirms.protocol import NamedParameter
 from unirms.schedules import AnySchedule, BaseSchedule, Table
 from unirms.semantics import Difference, Fidelity
 
-from . import common, mindspore_plateau, mindspore_schedules
+from .. import common
+from . import plateau, schedules
 
 DIALECT = dialects.get("mindspore")
 NAMES = "_unirms_names"
@@ -73,7 +74,7 @@ def own_rate(config: RMSPropConfig, dtype: Any) -> Any:
     rate = config.learning_rate
     if config.has_constant_rate or not isinstance(rate, BaseSchedule):
         return config.initial_learning_rate
-    return mindspore_schedules.UniRMSSchedule(rate, dtype)
+    return schedules.UniRMSSchedule(rate, dtype)
 
 
 def misplaced_epsilon(config: RMSPropConfig) -> list[Difference]:
@@ -157,7 +158,7 @@ def _group_rate(config: RMSPropConfig, member: Member) -> Any:
     if config.has_constant_rate or not isinstance(rate, BaseSchedule):
         return member.config.initial_learning_rate
     # A cell for every group: beside cells MindSpore rounds the numbers of other groups to multiples of 2**-23.
-    return mindspore_schedules.UniRMSSchedule(rate, factor=member.rate_factor)
+    return schedules.UniRMSSchedule(rate, factor=member.rate_factor)
 
 
 def _alike_to_mindspore(config: RMSPropConfig, params: Sequence[NamedParameter], each: Sequence[Member]) -> bool:
@@ -181,7 +182,7 @@ def names_of(optimizer: Any) -> Sequence[str]:
 def rate_of(source: Any, given: Any) -> float | AnySchedule:
     """Return the learning rate behind a Parameter or a cell; `given` is what the constructor got."""
     if not isinstance(source, Parameter):
-        return mindspore_schedules.read(source)
+        return schedules.read(source)
     values = source.asnumpy()
     if values.ndim:
         return Table(learning_rates=tuple(as_given(value) for value in values))
@@ -221,7 +222,7 @@ def stock_config(optimizer: nn.RMSProp) -> RMSPropConfig:
 
 def _rates(optimizer: nn.RMSProp) -> Iterator[tuple[float | AnySchedule, float | None]]:
     """Yield the present rate of each parameter, and the factor of a schedule of unirms, which is in the rate too."""
-    lowered = mindspore_plateau.plateau_of(optimizer)
+    lowered = plateau.plateau_of(optimizer)
     if lowered is not None:
         yield from ((lowered[0].scaled(factor), factor) for factor in lowered[1])
         return

@@ -1,6 +1,6 @@
 """PaddlePaddle: `paddle.optimizer.RMSProp`, and `UniRMSProp`, a subclass of it that computes every axis.
 
-One update rule must serve the dynamic mode and static graphs: see `paddle_operations`.
+One update rule must serve the dynamic mode and static graphs: see `operations`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from unirms.semantics import Difference
 from unirms.state import OptimizerState
 from unirms.translation import Native
 
-from . import common, paddle_graph, paddle_limits, paddle_reading, paddle_schedules
-from .paddle_names import SLOTS
-from .paddle_optimizer import UniRMSProp
+from .. import common
+from . import graph, limits, reading, schedules
+from .names import SLOTS
+from .optimizer import UniRMSProp
 
 DTYPES = ("float32", "float64")
 
@@ -48,24 +49,24 @@ class PaddleAdapter:
 
     def limits(self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter]) -> Sequence[Difference]:
         """Return what the kernel rounds or has not, and what the class would read off or write into the parameters."""
-        return paddle_limits.limits(native, config, params)
+        return limits.limits(native, config, params)
 
     def refusals(self, config: RMSPropConfig, params: Sequence[NamedParameter], *, exact: bool) -> Sequence[str]:
         """Return why this cannot be built: dtypes and clips without CPU kernels, and what no static graph can do."""
         reasons = common.refuse_dtypes(params, DTYPES)
         if not exact:
-            return [*reasons, *paddle_limits.refusals(config, params)]
-        return reasons if paddle.in_dynamic_mode() else [*reasons, *paddle_graph.refusals(config)]
+            return [*reasons, *limits.refusals(config, params)]
+        return reasons if paddle.in_dynamic_mode() else [*reasons, *graph.refusals(config)]
 
     def stock(
         self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter], options: Mapping[str, Any]
     ) -> paddle.optimizer.RMSProp:
         """Return `paddle.optimizer.RMSProp`, its mean square filled in where it does not start at 0."""
         kwargs = {name: _made(value) for name, value in native.kwargs.items() if name != "learning_rate"}
-        kwargs["learning_rate"] = options.get("scheduler") or paddle_schedules.learning_rate_for(config)
+        kwargs["learning_rate"] = options.get("scheduler") or schedules.learning_rate_for(config)
         values = [param.value for param in params]
         optimizer = paddle.optimizer.RMSProp(**kwargs, parameters=values, name=options.get("name"))
-        paddle_reading.remember_names(optimizer, [param.name for param in params])
+        reading.remember_names(optimizer, [param.name for param in params])
         if config.initial_mean_square != native.meaning.initial_mean_square and paddle.in_dynamic_mode():
             _fill_mean_squares(optimizer, values, config.initial_mean_square)
             common.remember_seed(optimizer, config)
@@ -87,7 +88,7 @@ class PaddleAdapter:
         Raises:
             UnsupportedError: the optimizer keeps none, as the stock class never does.
         """
-        paddle_reading.swap_average(optimizer)
+        reading.swap_average(optimizer)
 
     def owns(self, optimizer: Any) -> bool:
         """Return whether it is `paddle.optimizer.RMSProp` or `UniRMSProp`; other subclasses may compute anything."""
@@ -101,7 +102,7 @@ class PaddleAdapter:
         Raises:
             UnsupportedError: a scheduler, or options of parameter groups, that a config cannot say.
         """
-        return paddle_reading.config_of(optimizer)
+        return reading.config_of(optimizer)
 
     def state_of(self, optimizer: Any) -> OptimizerState:
         """Return the accumulators, in a static graph those of the global scope; before the first step there are none.
@@ -109,7 +110,7 @@ class PaddleAdapter:
         The running means of the weights are there from the beginning, as the weights. The stock class counts no steps:
         its `step` is 0.
         """
-        return paddle_reading.state_of(optimizer)
+        return reading.state_of(optimizer)
 
 
 def _made(value: Any) -> Any:

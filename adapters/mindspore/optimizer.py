@@ -20,10 +20,10 @@ from unirms.grouping import members
 from unirms.protocol import NamedParameter
 from unirms.state import Array, OptimizerState
 
-from . import mindspore_plateau
-from .mindspore_preparing import Preparation, in_each
-from .mindspore_rule import Rule, add, assign, cast, mul, reshape, select, sub
-from .mindspore_stock import DIALECT, NAMES, accepted, named_parameters, own_rate
+from . import plateau
+from .preparing import Preparation, in_each
+from .rule import Rule, add, assign, cast, mul, reshape, select, sub
+from .stock import DIALECT, NAMES, accepted, named_parameters, own_rate
 
 equal, greater_equal, partial = ops.Equal(), ops.GreaterEqual(), ops.Partial()
 
@@ -72,7 +72,7 @@ class UniRMSProp(Preparation, Rule):
         self.config, self.epsilon, self.members = config, config.epsilon, each
         setattr(self, NAMES, tuple(param.name for param in given))
         if learning_rate is None:
-            mindspore_plateau.remember(self, config, [1.0] * len(given))
+            plateau.remember(self, config, [1.0] * len(given))
         self._choose_rule(config, each, [param.dtype for param in given], wide)
         self._choose_preparation(config, given)
         self._choose_averaging(config, given)

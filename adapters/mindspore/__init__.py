@@ -22,9 +22,10 @@ from unirms.semantics import Difference
 from unirms.state import OptimizerState
 from unirms.translation import Native
 
-from . import common, mindspore_plateau
-from .mindspore_optimizer import UniRMSProp
-from .mindspore_stock import (
+from .. import common
+from . import plateau
+from .optimizer import UniRMSProp
+from .stock import (
     DIALECT,
     NAMES,
     accepted,
@@ -96,7 +97,7 @@ class MindSporeAdapter:
         optimizer = nn.RMSProp(grouped(config, params), **accepted(nn.RMSProp, kwargs))
         setattr(optimizer, NAMES, tuple(param.name for param in params))
         each = members(config, [param.name for param in params])
-        mindspore_plateau.remember(optimizer, config, [member.rate_factor for member in each])
+        plateau.remember(optimizer, config, [member.rate_factor for member in each])
         if config.initial_mean_square != native.meaning.initial_mean_square:
             for squares, param in zip(optimizer.ms, params, strict=True):
                 # set_data works in both modes before the first step; after it, PyNative optimizers no longer see it.
@@ -108,9 +109,9 @@ class MindSporeAdapter:
         """Return `UniRMSProp`."""
         return UniRMSProp([(param.name, param.value) for param in params], config)
 
-    def lr_scheduler(self, optimizer: Any) -> mindspore_plateau.PlateauLR | None:
+    def lr_scheduler(self, optimizer: Any) -> plateau.PlateauLR | None:
         """Return what takes the metrics of a plateau; None of a schedule, which MindSpore asks itself."""
-        return mindspore_plateau.scheduler_of(optimizer)
+        return plateau.scheduler_of(optimizer)
 
     def swap_average(self, optimizer: Any) -> None:
         """Exchange the weights and their running means; the stock class has none."""
@@ -135,7 +136,7 @@ class MindSporeAdapter:
         if isinstance(optimizer, experimental.RMSprop):
             return common.one_config([common.LiveGroup(*_config_of_group(group)) for group in optimizer.param_groups])
         if isinstance(optimizer, UniRMSProp):
-            lowered = mindspore_plateau.plateau_of(optimizer)
+            lowered = plateau.plateau_of(optimizer)
             source = optimizer.get_lr_parameter(optimizer.parameters[0])  # one for all
             rate = rate_of(source, optimizer.init_learning_rate) if lowered is None else lowered[0]
             return common.with_rate(optimizer.config, rate)

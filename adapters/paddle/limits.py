@@ -12,8 +12,8 @@ from unirms.protocol import NamedParameter
 from unirms.semantics import BUILD_EXACT, Difference, Fidelity
 from unirms.translation import Native
 
-from . import common
-from .paddle_reading import scale_of
+from .. import common
+from .reading import scale_of
 
 
 def limits(native: Native, config: RMSPropConfig, params: Sequence[NamedParameter]) -> list[Difference]:

@@ -16,7 +16,7 @@ from unirms.errors import NonFiniteGradientError, UnsupportedError
 from unirms.grouping import clip_plan
 from unirms.preparation import centralized_axes, non_finite_sentence
 
-from .keras_variables import dtype_of
+from .variables import dtype_of
 
 
 @dataclass(frozen=True)

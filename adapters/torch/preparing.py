@@ -11,11 +11,11 @@ import torch
 from unirms.errors import NonFiniteGradientError
 from unirms.preparation import centralized_axes, non_finite_sentence
 
-from .torch_clipping import clipped, whole
-from .torch_state import COUNT, MICRO_STEP, SUM, Group, State, complete, keys_of, names_of, real
+from .accumulators import COUNT, MICRO_STEP, SUM, Group, State, complete, keys_of, names_of, real
+from .clipping import clipped, whole
 
 if TYPE_CHECKING:
-    from .torch import UniRMSProp
+    from . import UniRMSProp
 
 
 @dataclass(slots=True)

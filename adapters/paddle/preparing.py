@@ -18,7 +18,7 @@ from unirms.config import RMSPropConfig
 from unirms.grouping import Member, clip_plan
 from unirms.preparation import centralized_axes
 
-from .paddle_operations import Operations, cast, square_root
+from .operations import Operations, cast, square_root
 
 _C_ops: Any = paddle._C_ops
 

@@ -20,12 +20,12 @@ from unirms.grouping import Member
 from unirms.preparation import non_finite_sentence
 from unirms.reference import Hyperparameters, bias_correction
 
-from . import paddle_graph, paddle_preparing
-from .paddle_names import AVERAGE, GRADIENT_SUM, LIVE, MICRO_STEP, SLOTS, STEP
-from .paddle_operations import InPlace
-from .paddle_preparing import Ready
-from .paddle_progress import Progress, UpdateLR, learning_rate_of
-from .paddle_rule import mean_of_weights, rmsprop, rmsprop_of_rows
+from . import graph, preparing
+from .names import AVERAGE, GRADIENT_SUM, LIVE, MICRO_STEP, SLOTS, STEP
+from .operations import InPlace
+from .preparing import Ready
+from .progress import Progress, UpdateLR, learning_rate_of
+from .rule import mean_of_weights, rmsprop, rmsprop_of_rows
 
 _OPS = InPlace()
 
@@ -196,14 +196,14 @@ class UniRMSProp(paddle.optimizer.RMSProp):
         # Called once after all gradients were shown; of a step with an overflow of scaled gradients, none are.
         due, self._due = self._due, []
         if not paddle.in_dynamic_mode():
-            paddle_graph.extend(self, due)
+            graph.extend(self, due)
         elif not self._get_auxiliary_var("found_inf"):
             self._step(block, due)
 
     def _step(self, block: Any, due: Sequence[tuple[Any, Any]]) -> None:
         """Make one step in dynamic mode: gather, and update where that completes the gradients of an update."""
         params = {param.name: param for param, _ in due}
-        ready = {param.name: paddle_preparing.received(_OPS, self.config, grad, param) for param, grad in due}
+        ready = {param.name: preparing.received(_OPS, self.config, grad, param) for param, grad in due}
         if self.config.gradient_accumulation_steps > 1:
             if self.progress.micro_step + 1 < self.config.gradient_accumulation_steps:
                 self._gather(ready)
@@ -235,7 +235,7 @@ class UniRMSProp(paddle.optimizer.RMSProp):
     def _goes_on(self, ready: Mapping[str, Ready]) -> bool:
         if self.config.non_finite == "propagate":
             return True
-        wrong = [name for name, grad in ready.items() if not bool(paddle_preparing.is_finite(grad.values))]
+        wrong = [name for name, grad in ready.items() if not bool(preparing.is_finite(grad.values))]
         if wrong and self.config.non_finite == "raise":
             members = self.members()
             raise NonFiniteGradientError(non_finite_sentence([members[name].name for name in wrong]))
@@ -248,7 +248,7 @@ class UniRMSProp(paddle.optimizer.RMSProp):
         self.progress.updates += 1
         members = self.members()
         scalars: dict[tuple[int | None, float], Hyperparameters] = {}
-        for name, grad in paddle_preparing.prepared(_OPS, self.config, ready, members).items():
+        for name, grad in preparing.prepared(_OPS, self.config, ready, members).items():
             param, member = params[name], members[name]
             key = member.group, member.config.weight_decay  # which fix all the others
             if key not in scalars:

@@ -17,12 +17,13 @@ from unirms.semantics import Difference
 from unirms.state import OptimizerState
 from unirms.translation import Native
 
-from . import common, torch_groups, torch_preparing, torch_schedules, torch_state
-from .torch_plateau import PlateauLR
-from .torch_preparing import Gradient
-from .torch_rates import ATTRIBUTE
-from .torch_rule import average_weights, rmsprop, rmsprop_on_rows
-from .torch_state import SLOTS, Group, real
+from .. import common
+from . import accumulators, groups, preparing, schedules
+from .accumulators import SLOTS, Group, real
+from .plateau import PlateauLR
+from .preparing import Gradient
+from .rates import ATTRIBUTE
+from .rule import average_weights, rmsprop, rmsprop_on_rows
 
 # Complex parameters are pairs of reals.
 DTYPES = ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
@@ -55,13 +56,13 @@ class UniRMSProp(torch.optim.RMSprop):
 
     def __init__(self, params: Any, config: RMSPropConfig, *, foreach: bool | None = None) -> None:
         self.config = config
-        defaults = torch_groups.native(config)
-        super().__init__(torch_groups.grouped(params, config), **defaults, foreach=foreach)
-        torch_schedules.follow(self, config, torch_groups.rate_factors(config, self))
+        defaults = groups.native(config)
+        super().__init__(groups.grouped(params, config), **defaults, foreach=foreach)
+        schedules.follow(self, config, groups.rate_factors(config, self))
 
     def __getstate__(self) -> dict[str, Any]:
         # The base class keeps three attributes only; without the config a copy could not step.
-        scheduler = torch_schedules.scheduler_of(self)
+        scheduler = schedules.scheduler_of(self)
         own = {"config": self.config, "updated": self.updated, ATTRIBUTE: scheduler}
         return {**super().__getstate__(), **own}
 
@@ -80,7 +81,7 @@ class UniRMSProp(torch.optim.RMSprop):
             with torch.enable_grad():
                 loss = closure()
         self.updated = False
-        grads = torch_preparing.prepared(self)
+        grads = preparing.prepared(self)
         if grads is not None:
             self._update(grads)
             self.updated = True
@@ -111,12 +112,12 @@ class UniRMSProp(torch.optim.RMSprop):
             group["weight_decay"],
             correction=1.0 if number is None else bias_correction(group["alpha"], number),
         )
-        keys = torch_state.keys_of(group, self.config)
+        keys = accumulators.keys_of(group, self.config)
         used = {slot: key for slot, key in SLOTS.items() if key in keys and slot != "average"}
         for batch in _batches(group, grads):
             states = [self.state[grad.param] for grad in batch]
             for state, grad in zip(states, batch, strict=True):
-                torch_state.complete(state, grad.param, keys, self.config)
+                accumulators.complete(state, grad.param, keys, self.config)
             slots = {slot: [real(state[key]) for state in states] for slot, key in used.items()}
             params, values = [real(grad.param) for grad in batch], [grad.values for grad in batch]
             rule = rmsprop if batch[0].rows is None else partial(rmsprop_on_rows, rows=batch[0].rows)
@@ -125,9 +126,9 @@ class UniRMSProp(torch.optim.RMSprop):
     def _average(self, decay: float) -> None:
         """Update the running means of all weights, also of those without a gradient."""
         for group in self.param_groups:
-            keys = torch_state.keys_of(group, self.config)
+            keys = accumulators.keys_of(group, self.config)
             for param in group["params"]:
-                torch_state.complete(self.state[param], param, keys, self.config)
+                accumulators.complete(self.state[param], param, keys, self.config)
             means = [real(self.state[param]["weight_avg"]) for param in group["params"]]
             if means:
                 average_weights(means, [real(param) for param in group["params"]], decay)
@@ -153,7 +154,7 @@ class TorchAdapter:
 
     def named_parameters(self, params: Any) -> list[NamedParameter]:
         """Return the trainable parameters of a Module, or the given ones."""
-        return torch_groups.named_parameters(params)
+        return groups.named_parameters(params)
 
     def limits(self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter]) -> Sequence[Difference]:
         """Return nothing: torch computes its hyperparameters in double and has one CPU kernel for every index."""
@@ -172,41 +173,41 @@ class TorchAdapter:
         nor schedulers along with a stock optimizer.
         """
         kwargs = {**native.kwargs, "lr": config.initial_learning_rate}
-        optimizer = torch.optim.RMSprop(torch_groups.groups_of(config, params), **kwargs, **options)
+        optimizer = torch.optim.RMSprop(groups.groups_of(config, params), **kwargs, **options)
         if config.initial_mean_square != native.meaning.initial_mean_square:
             for group in optimizer.param_groups:
                 for param in group["params"]:
-                    optimizer.state[param] = torch_state.fresh(param, group, config)
+                    optimizer.state[param] = accumulators.fresh(param, group, config)
             common.remember_seed(optimizer, config)
-        optimizer.register_step_pre_hook(torch_preparing.densify)
-        torch_schedules.follow(optimizer, config, torch_groups.rate_factors(config, optimizer))
+        optimizer.register_step_pre_hook(preparing.densify)
+        schedules.follow(optimizer, config, groups.rate_factors(config, optimizer))
         return optimizer
 
     def exact(self, config: RMSPropConfig, params: Sequence[NamedParameter], options: Mapping[str, Any]) -> UniRMSProp:
         """Return `UniRMSProp`."""
-        return UniRMSProp(torch_groups.groups_of(config, params), config, **options)
+        return UniRMSProp(groups.groups_of(config, params), config, **options)
 
-    def lr_scheduler(self, optimizer: Any) -> torch_schedules.ScheduleLR | PlateauLR | None:
+    def lr_scheduler(self, optimizer: Any) -> schedules.ScheduleLR | PlateauLR | None:
         """Return the scheduler that came with a schedule or a plateau; one of PyTorch's cannot be found from here."""
-        return torch_schedules.scheduler_of(optimizer)
+        return schedules.scheduler_of(optimizer)
 
     def swap_average(self, optimizer: Any) -> None:
         """Exchange the weights and their running means, which only the exact class keeps."""
         if not isinstance(optimizer, UniRMSProp) or optimizer.config.ema_decay == 0:
             raise UnsupportedError("this optimizer keeps no running means of the weights; give its config an ema_decay")
-        torch_state.swap_average(optimizer)
+        accumulators.swap_average(optimizer)
 
     def owns(self, optimizer: Any) -> bool:
         """Return whether it is `torch.optim.RMSprop` or `UniRMSProp`; other subclasses may compute anything."""
         return type(optimizer) in {torch.optim.RMSprop, UniRMSProp}
 
     def config_of(self, optimizer: Any) -> RMSPropConfig:
-        """Return the config with the hyperparameters that the groups hold now; see `torch_groups.config_of`."""
-        return torch_groups.config_of(optimizer, optimizer.config if isinstance(optimizer, UniRMSProp) else None)
+        """Return the config with the hyperparameters that the groups hold now; see `groups.config_of`."""
+        return groups.config_of(optimizer, optimizer.config if isinstance(optimizer, UniRMSProp) else None)
 
     def state_of(self, optimizer: Any) -> OptimizerState:
         """Return the accumulators; parameters that have not stepped yet are left out."""
-        return torch_state.state_of(optimizer)
+        return accumulators.state_of(optimizer)
 
 
 ADAPTER: Adapter = TorchAdapter()

@@ -14,7 +14,7 @@ from unirms.dialects.schedules.paddle import CLASSES
 from unirms.errors import ConfigError, UnsupportedError
 from unirms.schedules import AnySchedule, BaseSchedule, Plateau
 
-from .paddle_plateau import PlateauLR
+from .plateau import PlateauLR
 
 # A closed form in float64 and one of Paddle's classes part by rounding errors only.
 ROUNDING = 1e-9

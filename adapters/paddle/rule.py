@@ -10,7 +10,7 @@ import paddle
 from unirms.config import RMSPropConfig
 from unirms.reference import Hyperparameters
 
-from .paddle_operations import InPlace, Operations, square_root
+from .operations import InPlace, Operations, square_root
 
 _C_ops: Any = paddle._C_ops
 

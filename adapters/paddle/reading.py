@@ -15,10 +15,11 @@ from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
 from unirms.state import Array, OptimizerState
 
-from . import common, paddle_schedules
-from .paddle_names import LIVE, SLOTS
-from .paddle_operations import array
-from .paddle_optimizer import UniRMSProp
+from .. import common
+from . import schedules
+from .names import LIVE, SLOTS
+from .operations import array
+from .optimizer import UniRMSProp
 
 _NAMES = "_unirms_names"
 
@@ -134,7 +135,7 @@ def _rate(optimizer: Any) -> Any:
     """Return the learning rate, or the schedule that it follows."""
     rate = optimizer._learning_rate
     if isinstance(rate, paddle.optimizer.lr.LRScheduler):
-        return paddle_schedules.schedule_of(rate)
+        return schedules.schedule_of(rate)
     return float(rate)
 
 

@@ -1,6 +1,6 @@
 """PyTorch: the scheduler that follows a schedule of unirms, and where an optimizer keeps it.
 
-Every kind of schedule gets this one class, and a plateau that of `torch_plateau`. PyTorch's own classes are recursions
+Every kind of schedule gets this one class, and a plateau that of `plateau`. PyTorch's own classes are recursions
 over the rate that a group holds: they gather rounding errors, resume only where rate and count are restored together,
 and nothing leads from an optimizer to them.
 """
@@ -15,8 +15,8 @@ import torch
 from unirms.config import RMSPropConfig
 from unirms.schedules import AnySchedule, BaseSchedule, Plateau
 
-from .torch_plateau import PlateauLR
-from .torch_rates import ATTRIBUTE, Group, holds, index_of, multiple, put
+from .plateau import PlateauLR
+from .rates import ATTRIBUTE, Group, holds, index_of, multiple, put
 
 
 class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):

@@ -23,9 +23,10 @@ from unirms.semantics import Difference
 from unirms.state import Array, OptimizerState
 from unirms.translation import Native
 
-from . import common, keras_plateau, keras_schedules, keras_stock
-from .keras_optimizer import SLOTS, UniRMSProp
-from .keras_variables import array, dtype_of, is_variable, names_of, number, path_of
+from .. import common
+from . import plateau, schedules, stock
+from .optimizer import SLOTS, UniRMSProp
+from .variables import array, dtype_of, is_variable, names_of, number, path_of
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -54,7 +55,7 @@ class KerasAdapter:
 
     def limits(self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter]) -> Sequence[Difference]:
         """Return what the stock class rounds, where it counts gradients, and the kernels in which it goes wrong."""
-        return keras_stock.limits(config, params)
+        return stock.limits(config, params)
 
     def refusals(self, config: RMSPropConfig, params: Sequence[NamedParameter], *, exact: bool) -> Sequence[str]:
         """Return why this cannot be built.
@@ -71,7 +72,7 @@ class KerasAdapter:
         self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter], options: Mapping[str, Any]
     ) -> Any:
         """Return `keras.optimizers.RMSprop`, built, its mean square filled in where it does not start at 0."""
-        return keras_stock.build(native, config, params, options)
+        return stock.build(native, config, params, options)
 
     def exact(self, config: RMSPropConfig, params: Sequence[NamedParameter], options: Mapping[str, Any]) -> UniRMSProp:
         """Return `UniRMSProp`, built."""
@@ -81,9 +82,9 @@ class KerasAdapter:
         optimizer.build(variables)
         return optimizer
 
-    def lr_scheduler(self, optimizer: Any) -> keras_plateau.PlateauLR | None:
+    def lr_scheduler(self, optimizer: Any) -> plateau.PlateauLR | None:
         """Return the callback of a plateau; None of a schedule, which Keras asks itself, at every update."""
-        return keras_plateau.scheduler_of(optimizer)
+        return plateau.scheduler_of(optimizer)
 
     def swap_average(self, optimizer: Any) -> None:
         """Exchange the weights and their running means, which are the same until the first update.
@@ -121,7 +122,7 @@ class KerasAdapter:
             rate = _schedule_of(optimizer) or number(optimizer.exact_rate())
             config = common.with_rate(optimizer.live_config(), rate)
         else:
-            config = common.with_seed(optimizer, keras_stock.read(optimizer, _schedule_of(optimizer)))
+            config = common.with_seed(optimizer, stock.read(optimizer, _schedule_of(optimizer)))
         decays = config.weight_decay > 0 or any(group.weight_decay for group in config.groups)
         return _with_exemptions(optimizer, config) if decays else config
 
@@ -169,8 +170,8 @@ def _schedule_of(optimizer: Any) -> AnySchedule | None:
     """Return the schedule of an optimizer, or its plateau, or None where its learning rate is a number."""
     held = optimizer._learning_rate
     if callable(held) and not isinstance(held, keras.Variable):
-        return keras_schedules.read(held)
-    return keras_plateau.plateau_of(optimizer)
+        return schedules.read(held)
+    return plateau.plateau_of(optimizer)
 
 
 def _with_exemptions(optimizer: Any, config: RMSPropConfig) -> RMSPropConfig:
@@ -192,7 +193,7 @@ def _with_exemptions(optimizer: Any, config: RMSPropConfig) -> RMSPropConfig:
 
 
 def _parameter_names(optimizer: Any) -> list[str]:
-    return optimizer.parameter_names if isinstance(optimizer, UniRMSProp) else keras_stock.parameter_names(optimizer)
+    return optimizer.parameter_names if isinstance(optimizer, UniRMSProp) else stock.parameter_names(optimizer)
 
 
 def _iterated(params: Any) -> Any:

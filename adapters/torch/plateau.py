@@ -12,7 +12,7 @@ from unirms.dialects.schedules.torch import PLATEAU
 from unirms.errors import ConfigError
 from unirms.schedules import Plateau
 
-from .torch_rates import ATTRIBUTE, Group, holds, index_of, multiple, put
+from .rates import ATTRIBUTE, Group, holds, index_of, multiple, put
 
 # What PyTorch's class counts; everything else in its state says what it was made with.
 COUNTS = ("best", "num_bad_epochs", "cooldown_counter", "last_epoch", "_last_lr")

@@ -21,7 +21,7 @@ from unirms.grouping import clip_plan
 from unirms.preparation import centralized_axes
 from unirms.protocol import NamedParameter
 
-from .mindspore_rule import add, assign, cast, div, greater, less, mul, neg, reshape, select, sqrt, sub
+from .rule import add, assign, cast, div, greater, less, mul, neg, reshape, select, sqrt, sub
 
 square, reduce_sum, reduce_mean = ops.Square(), ops.ReduceSum(), ops.ReduceMean(keep_dims=True)
 is_finite, reduce_all, logical_and = ops.IsFinite(), ops.ReduceAll(), ops.LogicalAnd()

@@ -20,10 +20,10 @@ from unirms.grouping import Member, members
 from unirms.reference import Hyperparameters, bias_correction
 from unirms.schedules import BaseSchedule, Plateau
 
-from . import keras_preparing as preparing
-from .keras_rule import averaged, rmsprop
-from .keras_schedules import UniRMSSchedule
-from .keras_variables import Untracked, names_of, number
+from . import preparing
+from .rule import averaged, rmsprop
+from .schedules import UniRMSSchedule
+from .variables import Untracked, names_of, number
 
 # Slot of unirms -> attribute in which the stock class keeps its variables.
 SLOTS = {"mean_square": "_velocities", "mean_gradient": "_average_gradients", "momentum": "_momentums"}

@@ -15,7 +15,7 @@ from unirms.config import RMSPropConfig
 from unirms.schedules import Plateau
 from unirms.schedules.plateau import PlateauState
 
-from . import common
+from .. import common
 
 _PLATEAU = "_unirms_plateau"
 _KEPT = "_unirms_lr_scheduler"

@@ -14,8 +14,8 @@ from unirms.dialects.schedules.keras import MONITOR
 from unirms.schedules import Plateau
 from unirms.schedules.plateau import PlateauState
 
-from . import common
-from .keras_variables import Untracked, number
+from .. import common
+from .variables import Untracked, number
 
 _PLATEAU = "_unirms_plateau"
 _CALLBACK = "_unirms_lr_scheduler"

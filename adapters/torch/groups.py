@@ -19,8 +19,9 @@ from unirms.errors import UnsupportedError
 from unirms.grouping import Member, members
 from unirms.protocol import NamedParameter
 
-from . import common, torch_schedules
-from .torch_state import names_of
+from .. import common
+from . import schedules
+from .accumulators import names_of
 
 # Key of a param_group -> field of the config.
 LIVE = {argument.name: argument.fields[0] for argument in dialects.get("torch").arguments if argument.write is not None}
@@ -127,13 +128,13 @@ def _as_built(optimizer: torch.optim.Optimizer, config: RMSPropConfig) -> RMSPro
     for member, live in zip(built, held, strict=True):
         if any(live[name] != getattr(member.config, field) for name, field in LIVE.items() if name != RATE):
             return None
-    schedules = {torch_schedules.schedule_of(optimizer, group) for group in optimizer.param_groups}
-    schedule = schedules.pop()
-    if schedules:
+    followed = {schedules.schedule_of(optimizer, group) for group in optimizer.param_groups}
+    schedule = followed.pop()
+    if followed:
         return None
     if schedule is None:
         return _with_rates(config, built, [live[RATE] for live in held])
-    factors = [torch_schedules.factor_of(optimizer, group) for group in groups]
+    factors = [schedules.factor_of(optimizer, group) for group in groups]
     same = factors == [member.rate_factor for member in built]
     return config.replace(learning_rate=schedule) if same else None
 
@@ -172,10 +173,10 @@ def _live_group(
         changed |= {"nesterov": False} if live["momentum"] == 0 else {}
         config = built.replace(**changed, no_weight_decay=(), groups=())
     names = [str(name) for name in group.get("param_names", [])]
-    schedule = torch_schedules.schedule_of(optimizer, group)
+    schedule = schedules.schedule_of(optimizer, group)
     if schedule is None:
         return common.LiveGroup(config, names)
-    factor = torch_schedules.factor_of(optimizer, group)
+    factor = schedules.factor_of(optimizer, group)
     scaled = schedule if factor == 1 else schedule.scaled(factor)
     return common.LiveGroup(config.replace(learning_rate=scaled), names, factor)
 

@@ -11,8 +11,8 @@ import numpy as np
 from unirms.config import RMSPropConfig
 from unirms.schedules import BaseSchedule
 
-from .paddle_operations import held
-from .paddle_schedules import ScheduleLR, learning_rate_for
+from .operations import held
+from .schedules import ScheduleLR, learning_rate_for
 
 
 @dataclass

@@ -11,7 +11,7 @@ from keras import ops
 from unirms.config import RMSPropConfig
 from unirms.reference import Hyperparameters
 
-from .keras_variables import dtype_of
+from .variables import dtype_of
 
 
 def rmsprop(
