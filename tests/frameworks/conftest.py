@@ -24,6 +24,15 @@ def pytest_ignore_collect(collection_path: Path, config):
     return True if wanted is None or owner(collection_path.name) not in {None, wanted} else None
 
 
+def pytest_collection_modifyitems(config, items):
+    """Leave out the tests of other frameworks: those marked with `frameworks` and not this one's name."""
+    wanted = config.getoption("--framework")
+    foreign = [item for item in items for mark in item.iter_markers("frameworks") if wanted not in mark.args]
+    if foreign:
+        config.hook.pytest_deselected(items=foreign)
+        items[:] = [item for item in items if item not in foreign]
+
+
 @pytest.fixture(scope="session")
 def framework(request):
     return request.config.getoption("--framework")

@@ -202,9 +202,8 @@ def tame(rng):
 
 
 @KERAS_WARNS
+@pytest.mark.frameworks("torch", "keras", "paddle")  # its ReduceLROnPlateau drives experimental optimizers alone
 def test_the_frameworks_own_class_has_the_same_rates(framework, driver):
-    if framework == "mindspore":
-        pytest.skip("its ReduceLROnPlateau drives experimental optimizers alone")
     rng = np.random.default_rng(5)
     run, _ = built(driver, framework, RMSPropConfig(learning_rate=B), policy="nearest")
     said = 0
@@ -255,9 +254,8 @@ def native_keras(call, plateau, optimizer, metrics):
 NATIVE = {"torch": native_torch, "paddle": native_paddle, "keras": native_keras}
 
 
+@pytest.mark.frameworks("torch")  # it is the reference of torch
 def test_pytorchs_own_class_agrees_on_every_metric(framework, driver):
-    if framework != "torch":
-        pytest.skip("it is the reference of torch")
     rng = np.random.default_rng(9)
     run, _ = built(driver, framework, RMSPropConfig(learning_rate=B))
     for _ in range(5 * SEQUENCES):
@@ -284,9 +282,8 @@ def test_what_the_other_classes_do_otherwise(framework, driver):
         assert native_keras(call, cooling, run.optimizer, lost)[-1] < cooling.rates(lost)[-1]
 
 
+@pytest.mark.frameworks("paddle")  # elsewhere nothing leads from the optimizer to it
 def test_a_scheduler_of_the_users_own_is_read(framework, driver):
-    if framework != "paddle":
-        pytest.skip("elsewhere nothing leads from the optimizer to it")
     paddle = importlib.import_module("paddle")
     weights = [paddle.create_parameter([3], "float32")]
 
@@ -299,9 +296,8 @@ def test_a_scheduler_of_the_users_own_is_read(framework, driver):
         unirms.config_of(made(cooldown=2))
 
 
+@pytest.mark.frameworks("torch")  # the others hold one rate
 def test_groups_of_torch_keep_their_factors_at_the_bounds(framework, driver):
-    if framework != "torch":
-        pytest.skip("the others hold one rate")
     torch = importlib.import_module("torch")
     bounded = Plateau(initial_learning_rate=B, factor=0.7, patience=0, min_learning_rate=0.02, eps=0.006)
     config = EXACT.replace(learning_rate=bounded, groups=[{"match": "p1", "learning_rate_factor": 0.3}])
@@ -318,9 +314,8 @@ def test_groups_of_torch_keep_their_factors_at_the_bounds(framework, driver):
     assert unirms.config_of(copied).learning_rate == bounded
 
 
+@pytest.mark.frameworks("torch")  # its state is a dictionary of its attributes
 def test_the_state_of_pytorchs_own_class_is_taken_over(framework, driver):
-    if framework != "torch":
-        pytest.skip("its state is a dictionary of its attributes")
     torch = importlib.import_module("torch")
     weight = torch.nn.Parameter(torch.zeros(3))
     stock = torch.optim.RMSprop([weight], lr=B)
@@ -340,9 +335,8 @@ def test_the_state_of_pytorchs_own_class_is_taken_over(framework, driver):
 
 
 @KERAS_WARNS
+@pytest.mark.frameworks("keras")  # only Keras has fit with callbacks
 def test_fit_lowers_the_rate_and_saved_models_keep_the_plateau(framework, tmp_path):
-    if framework != "keras":
-        pytest.skip("only Keras has fit with callbacks")
     keras = importlib.import_module("keras")
     for config in (EXACT, STOCK):
         model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
