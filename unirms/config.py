@@ -302,7 +302,11 @@ class RMSPropConfig(BaseModel):
         return not differences(self, other)
 
     def replace(self, **changes: Any) -> RMSPropConfig:
-        """Return a validated copy with some fields changed."""
+        """Return a validated copy with some fields changed, or the config itself where nothing changes."""
+        if all(
+            type(value) is type(now := getattr(self, name, None)) and value == now for name, value in changes.items()
+        ):
+            return self
         values = {name: getattr(self, name) for name in type(self).model_fields}
         return RMSPropConfig(**(values | changes))
 

@@ -20,6 +20,8 @@ def to_number(value: Any) -> float:
     Raises:
         PydanticCustomError: for anything else, NaN, infinities, and integers too large for a double.
     """
+    if type(value) is float and math.isfinite(value):
+        return value
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.number)):
         raise PydanticCustomError("not_a_number", "not a number")
     if isinstance(value, np.complexfloating):
