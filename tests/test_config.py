@@ -196,3 +196,12 @@ def test_any_mapping_gives_a_config_or_a_config_error(fields):
         assert all(error.problems)
     else:
         assert RMSPropConfig.model_validate_json(config.model_dump_json()) == config
+
+
+def test_a_copy_with_no_change_is_the_config_and_every_change_is_checked():
+    config = RMSPropConfig(momentum=1.0)
+    assert config.replace(momentum=1.0) is config
+    assert config.replace(momentum=0.5) == RMSPropConfig(momentum=0.5)
+    for changes in ({"momentum": True}, {"no_field": None}, {"rho": 2.0}):
+        with pytest.raises(ConfigError):
+            config.replace(**changes)

@@ -303,11 +303,9 @@ class RMSPropConfig(BaseModel):
 
     def replace(self, **changes: Any) -> RMSPropConfig:
         """Return a validated copy with some fields changed, or the config itself where nothing changes."""
-        if all(
-            type(value) is type(now := getattr(self, name, None)) and value == now for name, value in changes.items()
-        ):
-            return self
         values = {name: getattr(self, name) for name in type(self).model_fields}
+        if all(name in values and _same(value, values[name]) for name, value in changes.items()):
+            return self
         return RMSPropConfig(**(values | changes))
 
     def for_parameter(self, name: str) -> RMSPropConfig:
@@ -338,6 +336,11 @@ class RMSPropConfig(BaseModel):
         if changes.get("momentum") == 0:
             changes["nesterov"] = False
         return self.replace(**changes)
+
+
+def _same(value: Any, now: Any) -> bool:
+    """Return whether a value is the present one and needs no validation; True is not 1.0."""
+    return type(value) is type(now) and bool(value == now)
 
 
 def _raising_config_errors(validate: Any, value: Any, **kwargs: Any) -> Any:
