@@ -79,16 +79,6 @@ def rates_held(config: RMSPropConfig) -> list[float]:
     return [config.initial_learning_rate] if config.has_constant_rate else []
 
 
-def by_weight_decay(
-    config: RMSPropConfig, params: Sequence[NamedParameter]
-) -> list[tuple[float, list[NamedParameter]]]:
-    """Return the parameters split by their weight decay, in order, for frameworks that decay by group."""
-    split: dict[float, list[NamedParameter]] = {}
-    for param in params:
-        split.setdefault(config.for_parameter(param.name).weight_decay, []).append(param)
-    return list(split.items())
-
-
 @dataclass(frozen=True)
 class LiveGroup:
     """One parameter group of a live optimizer.
@@ -176,22 +166,6 @@ def _overrides(base: LiveGroup, one: LiveGroup) -> dict[str, Any]:
     return changed
 
 
-def with_rate(config: RMSPropConfig, rate: float | AnySchedule) -> RMSPropConfig:
-    """Return the config with the rate, or schedule, that a live optimizer has now.
-
-    Where it is another than the config's, a group's own rate becomes the multiple of it that it was.
-    """
-    if rate == config.initial_learning_rate:
-        return config.replace(learning_rate=rate)
-    groups = tuple(
-        group.model_copy(update={"learning_rate": None, "learning_rate_factor": _ratio(group.learning_rate, config)})
-        if group.learning_rate is not None
-        else group
-        for group in config.groups
-    )
-    return config.replace(learning_rate=rate, groups=groups)
-
-
 def rung(plateau: Plateau, live: float, held: Callable[[float], float]) -> float:
     """Return the rate of a plateau that an optimizer has now, its first where it has none of them.
 
@@ -199,11 +173,6 @@ def rung(plateau: Plateau, live: float, held: Callable[[float], float]) -> float
     """
     rates = islice(plateau.ladder(), LONG_LADDER)
     return next((rate for rate in rates if live in (rate, held(rate))), plateau.initial)
-
-
-def _ratio(rate: float, config: RMSPropConfig) -> float:
-    base = config.initial_learning_rate
-    return 1.0 if rate == base else rate / base
 
 
 _FIRST_MEAN_SQUARE = "_unirms_initial_mean_square"

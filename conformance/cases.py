@@ -128,7 +128,9 @@ def cases(modes: Mapping[str, Sequence[str]], sparse: Sequence[str] = ()) -> lis
             found += [*_by_rows(mode, dtype)] if mode in sparse and dtype not in LOW else []
     for i, row in enumerate(_random(max(0, AT_LEAST - len(found)))):
         found.append(_case(f"{usual}/float32/random-{i:03}", row, usual, "float32", 1000 + i))
-    return found
+    # The same case in all modes one after the other: the judge keeps what the reference makes of it.
+    order = list(dict.fromkeys(case.id.partition("/")[2] for case in found))
+    return sorted(found, key=lambda case: order.index(case.id.partition("/")[2]))
 
 
 def _random(count: int) -> Iterator[dict[str, Any]]:
@@ -157,8 +159,8 @@ def _case(name: str, row: Mapping[str, Any], mode: str, dtype: str, seed: int, *
 
 
 def sizes_of(seed: int) -> tuple[int, ...]:
-    """Return every third size, in turn: a third of the tensors, and of the time that it takes to compile them."""
-    return SIZES[seed % 3 :: 3]
+    """Return every fourth size, in turn: a quarter of the tensors, and of the time that it takes to compile them."""
+    return SIZES[seed % 4 :: 4]
 
 
 def _edges(mode: str, dtype: str) -> Iterator[Case]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -25,13 +27,22 @@ Interpreters = Annotated[
     list[str] | None,
     typer.Option("--python", metavar="NAME=INTERPRETER", help="run a framework with another Python (repeatable)"),
 ]
+NO_CASES = "none"
+"""What stands for no cases in place of a pattern; no id of a case contains it."""
+
 Frameworks = Annotated[str, typer.Option(help="comma-separated names; all four by default")]
 
 
 def parity(
     frameworks: Frameworks = "",
-    cases: Annotated[str, typer.Option(metavar="PATTERN", help="only cases whose id contains this")] = "",
+    cases: Annotated[
+        str, typer.Option(metavar="PATTERN", help="only cases whose id contains this; none: no cases at all")
+    ] = "",
     train: Annotated[bool, typer.Option("--train", help="also train a small network on scikit-learn's digits")] = False,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="also go on in each framework with trainings left half done in each other"),
+    ] = False,
     json: Annotated[Path | None, typer.Option(metavar="FILE", help="write everything as JSON too")] = None,
     python: Interpreters = None,
     hang_after: Annotated[
@@ -49,9 +60,13 @@ def parity(
         unirms parity --frameworks torch,paddle --cases float32 --json report.json
 
         unirms parity --train --python mindspore=other-env/bin/python
+
+        unirms parity --resume --cases none
     """
     from . import report as reports
+    from .carrying import carried
     from .recordings import recordings
+    from .resume_report import Resumed
     from .runner import run
     from .training import digits
     from .worker import Tasks
@@ -61,17 +76,23 @@ def parity(
     interpreters = _interpreters(python or [])
     if json is not None and not json.absolute().parent.is_dir():
         raise ConfigError([f"--json {json}: there is no folder {json.absolute().parent}"])
-    report = reports.Report(names, digits() if train else None)
+    report = reports.Report(names, digits() if train else None, with_cases=cases != NO_CASES)
     report.recordings = [(recording, recording.replay()) for recording in recordings()]
-    tasks = Tasks(pattern=cases, digits=report.digits, port=not cases)
+    tasks = Tasks(cases="all" if report.with_cases else "none", pattern=cases, digits=report.digits, port=not cases)
+    start = partial(run, interpreters=interpreters, hang_after=hang_after)
+    if resume:
+        report.resumed = Resumed(names)
+    messages = carried(start, tasks, report.resumed, interpreters) if report.resumed else start(names, tasks)
     with _progress(console) as progress:
         bars = {name: progress.add_task(framework(name).title, total=None) for name in names}
-        for message in run(names, tasks, interpreters, hang_after):
+        totals = Counter[str]()
+        for message in messages:
             report.add(message)
             _say(console, message)
             if message.kind == "hello":
-                progress.update(bars[message.framework], total=message.cases)
-            elif message.kind == "case":
+                totals[message.framework] += message.cases
+                progress.update(bars[message.framework], total=totals[message.framework])
+            elif message.kind in {"case", "left", "resume"}:
                 progress.advance(bars[message.framework])
     report.finish()
     reports.show(report, console)

@@ -15,7 +15,13 @@ STEPS: Final = 50
 # Both sides of every SIMD width and of the threading thresholds; MindSpore's kernel works in blocks of 8.
 SIZES: Final = (1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 64, 100, 1000, 4096)
 LARGE: Final = 100_003
-SHAPES: Final[Mapping[int, tuple[int, ...]]] = {64: (8, 8), 100: (4, 5, 5), 1000: (8, 125), 4096: (64, 64)}
+SHAPES: Final[Mapping[int, tuple[int, ...]]] = {
+    64: (8, 8),
+    72: (4, 2, 3, 3),
+    100: (4, 5, 5),
+    1000: (8, 125),
+    4096: (64, 64),
+}
 """Sizes whose tensors are no vectors: gradients of these are centralized, and come as rows."""
 
 

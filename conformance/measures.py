@@ -19,13 +19,16 @@ PRECISION: Final = {"float16": 11, "bfloat16": 8, "float32": 24, "float64": 53}
 """Bits of the significand, the hidden one included."""
 _SMALLEST: Final = {"float16": -24, "bfloat16": -133, "float32": -149, "float64": -1074}
 """Exponent of the smallest positive number."""
+_EXPONENT: Final = 0x7FF << 52
+"""The bits of a double that hold its exponent; all of them are set in an infinity and a NaN."""
 
 
 def spacing(values: Array, dtype: str) -> Array:
-    """Return the distance between neighbouring numbers of `dtype` at each |value|, as float64."""
-    _, exponent = np.frexp(np.abs(values))
-    exponent = np.where(values == 0, _SMALLEST[dtype], exponent - PRECISION[dtype])
-    return np.asarray(np.ldexp(1.0, np.maximum(exponent, _SMALLEST[dtype])))
+    """Return the distance between neighbouring numbers of `dtype` at each |value|, as float64; at 1 for no number."""
+    # Of the bits of a double, those of the exponent alone are the power of two below it, 0 below the normal numbers.
+    bits = np.asarray(values, np.float64).view(np.int64) & _EXPONENT
+    power = np.where(bits == _EXPONENT, 1.0, bits.view(np.float64))
+    return np.asarray(np.maximum(power * 2.0 ** (1 - PRECISION[dtype]), 2.0 ** _SMALLEST[dtype]))
 
 
 @dataclass
@@ -60,7 +63,9 @@ class Ruler:
         self.start = self._joined(start)
         self.before = self.start
         self.path = np.zeros_like(self.start)
-        self.bounds = np.cumsum([0, *(np.size(start[name]) for name in self.names)])
+        sizes = np.asarray([np.size(start[name]) for name in self.names], dtype=np.intp)
+        self.firsts = (np.cumsum(sizes) - sizes)[sizes > 0]
+        """Where each tensor begins that is not empty."""
         self.worst = Error()
 
     def observe(self, expected: Mapping[str, Array], actual: Mapping[str, Array]) -> Error:
@@ -74,41 +79,40 @@ class Ruler:
             self.worst = Error(np.inf, np.inf)
             return self.worst
         right, seen = self._joined(expected), self._joined(actual)
-        if self.lost_is_lost:
-            seen = np.where(np.isfinite(seen) | np.isfinite(right), seen, right)
         with np.errstate(all="ignore"):
-            self.path = self.path + np.abs(right - self.before)
+            self.path += np.abs(right - self.before)
             self.before = right
             unit = spacing(np.maximum(np.abs(right), self.path), self.dtype)
-            deviation = _deviation(right, seen)
-            ulp = deviation / unit
+            deviation = self._deviation(right, seen)
             movement = self._movement(right - self.start, deviation, unit)
-        self.worst = Error(max(self.worst.ulp, _largest(ulp)), max(self.worst.movement, movement))
+            ulp = float(np.max(deviation / unit, initial=0.0))
+        self.worst = Error(max(self.worst.ulp, ulp), max(self.worst.movement, movement))
         return self.worst
+
+    def _deviation(self, right: Array, seen: Array) -> Array:
+        """Return |right - seen|; 0 for the same NaN or infinity, infinity where only one of them is finite."""
+        deviation: Array = np.abs(right - seen)
+        if np.isfinite(deviation).all():  # by far the usual case
+            return deviation
+        finite = np.isfinite(right), np.isfinite(seen)
+        same = (right == seen) | (np.isnan(right) & np.isnan(seen)) | (self.lost_is_lost & ~finite[0] & ~finite[1])
+        return np.where(same, 0.0, np.where(finite[0] & finite[1], deviation, np.inf))
 
     def _movement(self, moved: Array, deviation: Array, unit: Array) -> float:
         """Return the worst relative error of all tensors that have moved far enough to have one."""
-        finite = np.isfinite(moved) & np.isfinite(unit)
-        squares = np.where(finite, (moved * moved, deviation * deviation, unit * unit), 0.0)
-        sums = np.add.reduceat(np.pad(squares, ((0, 0), (0, 1))), self.bounds[:-1], axis=1)
-        length, off, floor = np.sqrt(sums)
-        measurable = (length > MEASURABLE * floor) & (np.diff(self.bounds) > 0)  # reduceat has no empty sums
+        if not self.firsts.size:
+            return 0.0
+        finite = np.isfinite(moved)
+        parts = [moved, deviation, unit]
+        if not finite.all():
+            parts = [np.where(finite, part, 0.0) for part in parts]
+        length, off, floor = (np.sqrt(np.add.reduceat(part * part, self.firsts)) for part in parts)
+        measurable = length > MEASURABLE * floor
         return float(np.max(off[measurable] / length[measurable], initial=0.0))
 
     def _joined(self, arrays: Mapping[str, Array]) -> Array:
         flat = [np.ravel(np.asarray(arrays[name], dtype=np.float64)) for name in self.names]
         return np.concatenate(flat) if flat else np.zeros(0)
-
-
-def _deviation(right: Array, seen: Array) -> Array:
-    """Return |right - seen|; 0 for the same NaN or infinity, infinity where only one of them is finite."""
-    same = (right == seen) | (np.isnan(right) & np.isnan(seen))
-    return np.where(same, 0.0, np.where(np.isfinite(right) & np.isfinite(seen), np.abs(right - seen), np.inf))
-
-
-def _largest(values: Array) -> float:
-    # A path that has become NaN has no unit any more; its elements are judged by being the same NaN.
-    return float(np.nanmax(values, initial=0.0))
 
 
 def same_bits(left: Mapping[str, Array], right: Mapping[str, Array]) -> bool:

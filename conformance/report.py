@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
-from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -21,7 +20,9 @@ from unirms.registry import FRAMEWORKS, framework
 from . import port
 from .cases import LIMIT_ULP
 from .recordings import Recording
-from .results import CaseResult, Failure, Hello, Message, PortResult, TrainResult
+from .results import CaseResult, Failure, Hello, LeftResult, Message, PortResult, ResumeResult, TrainResult
+from .resume_report import Resumed, resume_line, resume_table
+from .tables import finite, narrow
 from .training import CONFIGS, Agreement, Digits, agreement, train_in_numpy
 
 DTYPES: Final = tuple(LIMIT_ULP)
@@ -41,10 +42,14 @@ class Report:
     Attributes:
         frameworks: what was asked for.
         digits: the training task, if there was one.
+        resumed: what was left in one framework and went on in another, if that was asked for.
+        with_cases: whether the matrix of cases was asked for.
     """
 
     frameworks: Sequence[str]
     digits: Digits | None = None
+    resumed: Resumed | None = None
+    with_cases: bool = True
     hellos: dict[str, Hello] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     cases: list[CaseResult] = field(default_factory=list)
@@ -56,7 +61,7 @@ class Report:
     def add(self, message: Message) -> None:
         """Take one message of a worker."""
         if isinstance(message, Hello):
-            self.hellos[message.framework] = message
+            self.hellos.setdefault(message.framework, message)
         elif isinstance(message, Failure):
             self.failures.append(message)
         elif isinstance(message, CaseResult):
@@ -66,6 +71,10 @@ class Report:
             self.ports = {name: found[name] for name in self.frameworks if name in found}
         elif isinstance(message, TrainResult):
             self.trainings.append(message)
+        elif isinstance(message, LeftResult) and self.resumed is not None:
+            self.resumed.left.append(message)
+        elif isinstance(message, ResumeResult) and self.resumed is not None:
+            self.resumed.results.append(message)
 
     def finish(self) -> None:
         """Compare the trainings with NumPy's, once all are in."""
@@ -86,7 +95,7 @@ class Report:
             if case.problem
         ]
         silent = set(self.frameworks) - {case.framework for case in self.cases} - {f.framework for f in self.failures}
-        found += [f"{name}: no case ran" for name in self.frameworks if name in silent]
+        found += [f"{name}: no case ran" for name in self.frameworks if self.with_cases and name in silent]
         found += [
             f"{framework} training, {name}: loss off by {a.loss:.2g}, weights by {a.weights:.2g}"
             for (framework, name), a in self.agreements.items()
@@ -97,7 +106,7 @@ class Report:
             for recording, error in self.recordings
             if not recording.passed(error)
         ]
-        return found
+        return found + (self.resumed.problems() if self.resumed is not None else [])
 
     def as_json(self) -> str:
         """Return everything as JSON; infinite numbers are strings."""
@@ -110,21 +119,22 @@ class Report:
             "cases": [json.loads(case.model_dump_json(exclude={"kind"})) for case in self.cases],
             "plain_port": {
                 "hyperparameters": port.HYPERPARAMETERS,
-                "travelled": {name: _finite(travelled(result.movement)) for name, result in self.ports.items()},
+                "travelled": {name: finite(travelled(result.movement)) for name, result in self.ports.items()},
                 "apart": [
-                    {"frameworks": [a, b], "relative": _finite(apart(self.ports[a].movement, self.ports[b].movement))}
+                    {"frameworks": [a, b], "relative": finite(apart(self.ports[a].movement, self.ports[b].movement))}
                     for a, b in itertools.combinations(self.ports, 2)
                 ],
-                "apart_with_unirms": _finite(farthest(self.ports)),
+                "apart_with_unirms": finite(farthest(self.ports)),
             },
             "training": [
-                {"framework": name, "config": config, "loss": _finite(a.loss), "weights": _finite(a.weights)}
+                {"framework": name, "config": config, "loss": finite(a.loss), "weights": finite(a.weights)}
                 for (name, config), a in self.agreements.items()
             ],
             "recordings": [
-                {"name": recording.name, "ulp": _finite(error.ulp), "movement": _finite(error.movement)}
+                {"name": recording.name, "ulp": finite(error.ulp), "movement": finite(error.movement)}
                 for recording, error in self.recordings
             ],
+            **({"resume": self.resumed.as_data()} if self.resumed is not None else {}),
         }
         return json.dumps(data, indent=1) + "\n"
 
@@ -149,16 +159,20 @@ def farthest(ports: Mapping[str, PortResult]) -> float:
 def show(report: Report, console: Console) -> None:
     """Print the report; where there is no terminal, every sentence is one line."""
     soft = not console.is_terminal
-    tables = [parity_table(report)]
+    tables = [parity_table(report)] if report.with_cases else []
     if len(report.ports) > 1:
         tables.append(port_table(report.ports))
     if report.agreements:
         tables.append(training_table(report))
+    if report.resumed is not None:
+        tables.append(resume_table(report.resumed))
     for table in tables:
         terminal.show(table, console)
         console.print()
     if report.recordings:
         console.print(_recordings_line(report.recordings), soft_wrap=soft, highlight=False)
+    if report.resumed is not None:
+        console.print(resume_line(report.resumed), soft_wrap=soft, highlight=False)
     problems = report.problems()
     for problem in problems[:SHOWN_PROBLEMS]:
         console.print(Text(f"FAILED {problem}", style="red"), soft_wrap=soft)
@@ -169,7 +183,7 @@ def show(report: Report, console: Console) -> None:
 
 def parity_table(report: Report) -> Table:
     """Return a row for each framework and mode: cases passed, worst errors of weights and state by dtype."""
-    table = _narrow(
+    table = narrow(
         "Parity with the NumPy reference: worst error of weights/state over all steps, in ULP at max(|x|, path)"
     )
     for heading in ("framework", "mode"):
@@ -194,7 +208,7 @@ def parity_table(report: Report) -> Table:
 def port_table(ports: Mapping[str, PortResult]) -> Table:
     """Return how far the plain ports end from each other, and unirms's optimizers beside them."""
     given = ", ".join(f"{name} {value:g}" for name, value in port.HYPERPARAMETERS.items())
-    table = _narrow(
+    table = narrow(
         "A plain port: the same hyperparameters through each stock class "
         f"({given}; {port.STEPS} steps, the rate halved at {port.HALVED_AT}): "
         "how far a weight travels, and how far apart two frameworks end, relative to the longer way"
@@ -217,7 +231,7 @@ def port_table(ports: Mapping[str, PortResult]) -> Table:
 
 def training_table(report: Report) -> Table:
     """Return how far each training on digits is from NumPy's."""
-    table = _narrow(
+    table = narrow(
         "Training on digits, 200 updates: largest difference of the loss / relative one of the weights' movement, "
         f"against NumPy in float64; limits {TRAIN_LIMITS.loss:g} and {TRAIN_LIMITS.weights:g}"
     )
@@ -238,6 +252,10 @@ def _recordings_line(recordings: Sequence[tuple[Recording, Any]]) -> str:
 
 
 def _verdict(report: Report, problems: Sequence[str]) -> Text:
+    style = "red" if problems else "green"
+    end = "PASSED" if not problems else f"FAILED ({len(problems)})"
+    if not report.with_cases:
+        return Text(end, style=style)
     ran = len({case.framework for case in report.cases})
     same = sum(case.same_bits for case in report.cases if case.dtype in {"float32", "float64"})
     wide = sum(case.dtype in {"float32", "float64"} for case in report.cases)
@@ -247,14 +265,7 @@ def _verdict(report: Report, problems: Sequence[str]) -> Text:
         f"worst relative error of a float32 movement {movement:.0e}; "
         f"weights equal to the same-dtype reference bit for bit in {same} of {wide} float32 and float64 cases; "
     )
-    return Text(
-        line + ("PASSED" if not problems else f"FAILED ({len(problems)})"), style="red" if problems else "green"
-    )
-
-
-def _narrow(title: str) -> Table:
-    """Return a table without walls, which fits into 80 columns."""
-    return Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1), pad_edge=False)
+    return Text(line + end, style=style)
 
 
 def _title(report: Report, name: str) -> str:
@@ -284,10 +295,6 @@ def _percent(share: float) -> str:
     if math.isnan(share):
         return "–"
     return f"{share:.0%}" if share >= 0.005 or share == 0 else f"{100 * share:.0e}%"
-
-
-def _finite(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
 
 
 def known(names: Sequence[str]) -> list[str]:

@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
+from .resumptions import Left, Resumption
+
 
 class _Message(BaseModel):
     # Infinite errors are results; JSON has no word for them but strings.
@@ -73,6 +75,32 @@ class TrainResult(_Message):
     weights: dict[str, list[float]]
 
 
+class LeftResult(_Message):
+    """A training that has been left half done, for others to go on."""
+
+    kind: Literal["left"] = "left"
+    framework: str
+    left: Left
+    problem: str = ""
+    """Why nothing has been left; empty where it has."""
+
+
+class ResumeResult(_Message):
+    """A training that has gone on, judged over its second half."""
+
+    kind: Literal["resume"] = "resume"
+    framework: str
+    """Where it goes on."""
+    resumption: Resumption
+    weights_ulp: float = 0.0
+    state_ulp: float = 0.0
+    same_bits: bool = False
+    """Whether the final weights equal those of the target's own straight run, bit for bit."""
+    seconds: float = 0.0
+    problem: str = ""
+    """Why it could not go on, or what is wrong; empty when it is within the limits."""
+
+
 class Failure(_Message):
     """The worker could not go on."""
 
@@ -88,5 +116,8 @@ class Done(_Message):
     framework: str
 
 
-Message = Annotated[Hello | CaseResult | PortResult | TrainResult | Failure | Done, Field(discriminator="kind")]
+Message = Annotated[
+    Hello | CaseResult | PortResult | TrainResult | LeftResult | ResumeResult | Failure | Done,
+    Field(discriminator="kind"),
+]
 MESSAGES: TypeAdapter[Message] = TypeAdapter(Message)

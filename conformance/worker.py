@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from importlib import metadata
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -27,6 +28,8 @@ from .drivers import Driver, driver
 from .judge import judge
 from .port import port
 from .results import Done, Failure, Hello, Message
+from .resuming import Held, go_on, leave
+from .resumptions import Resumption, leavings
 from .training import CONFIGS, Digits, train
 
 
@@ -38,6 +41,8 @@ class Tasks(BaseModel):
         cases: run the cases of the matrix; `pattern` keeps those whose id contains it.
         port: run the plain port.
         digits: train on this.
+        leave: leave trainings half done in this folder; none where it is empty.
+        resume: of these, go on with those whose target the framework is.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,6 +52,8 @@ class Tasks(BaseModel):
     pattern: str = ""
     port: bool = True
     digits: Digits | None = None
+    leave: str = ""
+    resume: tuple[Resumption, ...] = ()
 
 
 def work(name: str, tasks: Tasks) -> Iterator[Message]:
@@ -62,18 +69,29 @@ def work(name: str, tasks: Tasks) -> Iterator[Message]:
     else:
         runs = driver(name)
         chosen = chosen_cases(runs, tasks)
-        yield hello.model_copy(update={"cases": len(chosen)})
+        to_leave = list(enumerate(leavings(name, runs.modes))) if tasks.leave else []
+        to_resume = [one for one in tasks.resume if one.target == name]
+        yield hello.model_copy(update={"cases": len(chosen) + len(to_leave) + len(to_resume)})
         if tasks.port:
             yield port(name, runs)
         if tasks.digits is not None:
             yield from (train(config, tasks.digits, name, runs) for config in CONFIGS)
         yield from (judge(case, name, runs) for case in chosen)
+        yield from (leave(left, runs, _folder(tasks.leave, name, index)) for index, left in to_leave)
+        held: Held = {}
+        yield from (go_on(one, runs, held=held) for one in to_resume)
     yield Done(framework=name)
 
 
 def chosen_cases(runs: Driver, tasks: Tasks) -> list[Case]:
     """Return the cases that the tasks ask for."""
     return [case for case in cases(runs.modes, runs.sparse) if tasks.pattern in case.id] if tasks.cases == "all" else []
+
+
+def _folder(parent: str, *names: object) -> Path:
+    folder = Path(parent, *map(str, names))
+    folder.mkdir(parents=True)
+    return folder
 
 
 def versions(name: str) -> dict[str, str]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from unirms import dialects, recipes, schedules
+from unirms.checkpoints.formats import FORMATS
 from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.conformance.recordings import Recording, recordings
 from unirms.diagnosis import CODES
@@ -21,6 +22,7 @@ from unirms.dialects.base import REQUIRED, Dialect
 from unirms.dialects.calls import NativeCall
 from unirms.dialects.table import Row, rows
 from unirms.effects import effect, percent
+from unirms.registry import FRAMEWORKS
 from unirms.schedules import AnySchedule
 
 DOCS = Path(__file__).parent
@@ -140,6 +142,16 @@ def arguments() -> str:
     return "\n\n".join(_arguments_of(dialect) for dialect in dialects.all_dialects().values())
 
 
+def state_formats() -> str:
+    """Return a row for each file format of states."""
+    rows = []
+    for one in FORMATS.values():
+        suffixes = ", ".join(f"`{suffix}`" for suffix in one.suffixes) or "a folder, or a prefix of several files"
+        made = FRAMEWORKS[one.framework].title if one.framework else "unirms"
+        rows.append((f"`{one.name}`", made, f"`{one.call}`", suffixes, "with `--like`" if one.needs_like else "yes"))
+    return _table(("format", "of", "made by", "files", "written"), rows)
+
+
 def formats() -> str:
     """Return a row for each format of recipes: what it is, and whether it is written, too."""
     rows = []
@@ -228,6 +240,7 @@ def _schedule_class(dialect: Dialect, config: RMSPropConfig) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "fields": fields,
     "schedules": native_schedules,
+    "state-formats": state_formats,
     "meaning": meaning,
     "names": names,
     "remarks": remarks,
@@ -249,7 +262,11 @@ def _arguments_of(dialect: Dialect) -> str:
     lines = [f"## {dialect.name}", f"[`{dialect.target}`]({dialect.docs})", _table(heads, cells)]
     for path, behaviour in dialect.variants.items():
         more, less = (", ".join(map(_code, names)) for names in (behaviour.more, behaviour.without))
-        lines.append(f"`{path}` takes {more} as well, which are not about the update, and does not take {less}.")
+        own = ", ".join(f"`{name}={value!r}`" for name, value in behaviour.defaults.items())
+        lines.append(
+            f"`{path}` takes {more} as well, which are not about the update, and does not take {less}."
+            + (f" Defaults of its own: {own}." if own else "")
+        )
     return "\n\n".join(lines)
 
 

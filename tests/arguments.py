@@ -38,10 +38,9 @@ def slips(dialect, own, passed_on, behaviour=None):
     if order != list(arguments)[: len(order)]:
         found.append(f"its order is {', '.join(order)}")
     for name, argument in arguments.items():
-        default = taken.get(name, UNKNOWN)
-        # A variant has defaults of its own where they do not act.
-        if default is not UNKNOWN and not same(default, argument.default) and (argument.fields or not is_variant):
-            found.append(f"{name} is {default!r} by default, not {argument.default!r}")
+        default, listed = taken.get(name, UNKNOWN), behaviour.defaults.get(name, argument.default)
+        if default is not UNKNOWN and not same(default, listed):
+            found.append(f"{name} is {default!r} by default, not {listed!r}")
     return found
 
 

@@ -4,7 +4,6 @@ The installed classes are held to their tables in `tests/frameworks/test_argumen
 signatures.
 """
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -14,17 +13,13 @@ from pathlib import Path
 
 import pytest
 
+import arguments
 from unirms import ConfigError, NativeCall, RMSPropConfig, dialects
 from unirms.diagnosis import diagnose
 from unirms.dialects.base import carries
 from unirms.dialects.table import rows
 from unirms.dialects.torch import GROUP_NOTES
 from unirms.recipes.base import Group, Recipe
-
-# pytest's importlib mode knows no siblings.
-_SPEC = importlib.util.spec_from_file_location("arguments", Path(__file__).with_name("arguments.py"))
-arguments = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(arguments)
 
 ALL = dialects.all_dialects()
 INSTALLED = {name for names in arguments.INSTALLED.values() for name in names}

@@ -53,6 +53,23 @@ def test_the_configs_of_the_pages_are_configs(tmp_path):
         assert unirms.RMSPropConfig.load(tmp_path / "shown.yaml").explain()
 
 
+def in_epochs(config):
+    """Return the config of an EfficientNet, its five epochs of warmup and steps of 2.4 epochs, for an epoch of 10."""
+    warmup = config.learning_rate
+    of_ten = 10 * 5 / warmup.warmup_steps
+    after = warmup.after.model_copy(update={"decay_steps": warmup.after.decay_steps * of_ten})
+    return config.replace(learning_rate=warmup.model_copy(update={"warmup_steps": 50, "after": after}))
+
+
+def test_the_efficientnet_of_the_readme_is_that_of_the_parity_report(tmp_path):
+    (text,) = re.findall(r"```yaml\n(unirms: 1\n.*?)```", README, re.DOTALL)
+    (tmp_path / "readme.yaml").write_text(text)
+    shown = unirms.RMSPropConfig.load(tmp_path / "readme.yaml")
+    run = unirms.RMSPropConfig.load(ROOT / "conformance" / "recipes" / "efficientnet.yaml")
+    assert shown.learning_rate.warmup_steps != run.learning_rate.warmup_steps
+    assert in_epochs(shown) == in_epochs(run)
+
+
 def test_the_readme_shows_what_its_second_block_prints(runs):
     assert runs[1].stdout.startswith("approximate")
     assert "optimizer = paddle.optimizer.RMSProp(\n    learning_rate=0.01,\n    rho=0.99," in runs[1].stdout

@@ -2,7 +2,6 @@
 
 import datetime
 import errno
-import importlib.util
 import json
 import math
 import os
@@ -16,14 +15,11 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+import strategies
 from unirms import ConfigError, documents
 from unirms.documents import parse
 from unirms.documents import yaml as reader
 from unirms.documents.base import MAX_BYTES, MAX_DEPTH, MAX_VALUES
-
-_SPEC = importlib.util.spec_from_file_location("strategies", Path(__file__).with_name("strategies.py"))
-strategies = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(strategies)
 
 KINDS = ("yaml", "json", "toml")
 

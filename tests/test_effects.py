@@ -235,6 +235,23 @@ def test_a_remedied_difference_is_the_one_the_substitute_starts_from():
         assert best.difference <= row.remedied
 
 
+def test_what_one_vector_cannot_show_is_named():
+    plain = RMSPropConfig()
+    for axis, value in {
+        "ema_decay": 0.9,
+        "gradient_centralization": "first_axis",
+        "non_finite": "skip",
+        "sparse": "lazy",
+    }.items():
+        found = effect_between(plain.replace(**{axis: value}), plain)
+        assert found.worst.difference == 0
+        assert f"Not measured: {axis}." in str(found)
+        assert any(axis in note for note in found.as_dict()["notes"])
+    gathering = effect_between(plain.replace(gradient_accumulation_steps=4), plain)
+    assert gathering.worst.difference > 0.01
+    assert not gathering.notes
+
+
 def test_groups_and_clips_and_exemptions_hold_for_the_tensor():
     plain = RMSPropConfig(learning_rate=0.01, weight_decay=0.1, clip={"by": "global_norm", "max_norm": 0.5})
     group = plain.replace(groups=[ParameterGroup(match="weight", rho=0.5)], no_weight_decay="wei*")
@@ -244,6 +261,7 @@ def test_groups_and_clips_and_exemptions_hold_for_the_tensor():
     assert large.passes_at is not None
     found = effect(group.to_native("keras"))
     assert "named weight" in str(found)
+    assert "Not measured" not in str(found)
     # A group with an absolute rate has it halved like the others.
     absolute = plain.replace(groups=[ParameterGroup(match="*", learning_rate=0.1)], momentum=0.9)
     assert effect_between(absolute, absolute.replace(lr_in_momentum=False)).worst.difference > 0.01

@@ -1,13 +1,11 @@
 """Configs in files: exact round trips, numbers that every reader takes for numbers, versions, and the JSON Schema."""
 
-import importlib.util
 import json
 import os
 import re
 import stat
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import typer
@@ -16,13 +14,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+import strategies
 from unirms import ClipByNorm, ConfigError, RMSPropConfig, files
 from unirms.commands.schema import schema as schema_command
 from unirms.schema import schema
-
-_SPEC = importlib.util.spec_from_file_location("strategies", Path(__file__).with_name("strategies.py"))
-strategies = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(strategies)
 
 KINDS = ("yaml", "json", "toml")
 CONFIG = RMSPropConfig(

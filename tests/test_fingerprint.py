@@ -132,6 +132,30 @@ def test_clips_are_found(clip):
     assert "paddle" in found.dialects
 
 
+def test_every_axis_of_a_right_optimizer_has_a_true_reason():
+    for config in (said("torch"), said("paddle").replace(clip=(ClipByGlobalNorm(max_norm=5.0),))):
+        axes = investigate(running(config)).axes
+        assert not any("contradict" in finding.evidence for finding in axes.values())
+        assert (axes["gradient_accumulation_steps"].value, axes["gradient_centralization"].value) == (1, "none")
+        assert "dense" in axes["sparse"].evidence
+        assert all("do not move" in axes[name].evidence for name in ("ema_decay", "ema_start"))
+
+
+@pytest.mark.parametrize("answer", ["propagate", "skip", "raise"])
+def test_what_becomes_of_gradients_that_are_not_finite_shows(answer):
+    found = investigate(running(RMSPropConfig(centered=True, non_finite=answer)))
+    assert found.axes["non_finite"].value == answer
+    assert found.config.non_finite == answer
+    assert found.axes["negative_variance"].shown is (answer == "propagate")
+
+
+def test_optimizers_that_centralize_or_gather_gradients_are_refused():
+    assert not investigate(running(said("torch").replace(gradient_centralization="first_axis"))).consistent
+    with pytest.raises(UnsupportedError, match="does it gather several"):
+        investigate(running(said("torch").replace(gradient_accumulation_steps=2)))
+    assert not investigate(running(said("torch").replace(gradient_accumulation_steps=3))).consistent
+
+
 def test_the_mean_square_that_starts_at_one_hides_no_epsilon():
     inside = investigate(running(said("tf1")))
     outside = investigate(running(said("tf1").replace(epsilon_placement="outside_sqrt")))

@@ -108,6 +108,22 @@ def test_a_factor_is_a_rate_or_a_factor_as_the_class_wants_it():
     assert told(native("torch", {"match": "a", "learning_rate": 0.01}, learning_rate=0)) == [{"lr": 0.01}]
 
 
+@pytest.mark.parametrize(
+    ("own", "base", "multiple"),
+    [
+        ({}, 0.1, 1.0),
+        ({"learning_rate_factor": 0.5}, 0.0, 0.5),
+        ({"learning_rate": 0.05}, 0.1, 0.5),
+        ({"learning_rate": 0.1}, 0.1, 1.0),
+        ({"learning_rate": 0.0}, 0.1, 0.0),
+        ({"learning_rate": 0.0}, 0.0, 1.0),
+        ({"learning_rate": 0.1}, 0.0, None),
+    ],
+)
+def test_the_rate_of_a_group_is_a_multiple_of_the_others(own, base, multiple):
+    assert ParameterGroup(match="a", **own).multiple_of(base) == multiple
+
+
 def test_a_schedule_is_scaled_for_a_group_where_the_class_has_one_for_each():
     double, still = {"match": "a", "learning_rate_factor": 2}, {"match": "b", "learning_rate_factor": 0}
     found = native("mindspore", double, still, learning_rate=STEP)

@@ -1,24 +1,18 @@
 """Every check can fail: planted wrong optimizers are caught by the cases of the parity report, the right one is not."""
 
-import importlib.util
 import itertools
-from pathlib import Path
 
 import pytest
 
+import planted
 from unirms import RMSPropConfig
 from unirms.conformance import recipes
 from unirms.conformance.axes import AXES, well_conditioned
 from unirms.conformance.cases import AT_LEAST, cases
 from unirms.conformance.covering import pairwise
 from unirms.conformance.inputs import LARGE, RATES, STEPS
-from unirms.conformance.judge import judge
+from unirms.conformance.judge import _followed, judge
 from unirms.schedules import KINDS
-
-# pytest's importlib mode knows no siblings.
-_SPEC = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
-planted = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(planted)
 
 
 def small(case):
@@ -103,6 +97,18 @@ def test_there_are_enough_cases_and_their_ids_are_unique():
     assert {case.steps for case in found} == {STEPS, 300}
     assert {case.id.rpartition("-")[2] for case in found if case.steps == 300} == set(recipes.NAMES)
     assert any(LARGE in case.sizes for case in found)
+
+
+def test_the_reference_is_kept_for_the_same_case_in_the_next_mode_alone():
+    one, two, other = (case for case in cases({"one": ("float32",), "two": ("float32",)})[:3])
+    assert (one.mode, two.mode, one.id.partition("/")[2]) == ("one", "two", two.id.partition("/")[2])
+    config = RMSPropConfig(**one.config)
+    kept = _followed(one, config)
+    assert _followed(two, config) is kept
+    assert _followed(other, RMSPropConfig(**other.config)) is not kept
+    assert _followed(one.model_copy(update={"seed": 7}), config) is not kept
+    large = one.model_copy(update={"sizes": (3, LARGE)})
+    assert not isinstance(_followed(large, config), list)
 
 
 def test_cases_are_the_same_in_every_process():

@@ -1,6 +1,5 @@
 """Recipes of other tools: what each sample means, what is said beside it, and that any other text is one sentence."""
 
-import importlib.util
 import json
 import math
 import subprocess
@@ -13,6 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import strategies
 import unirms
 from unirms import (
     ClipByNorm,
@@ -28,10 +28,6 @@ from unirms import (
 from unirms.commands import subjects
 from unirms.recipes import Format, base, huggingface
 from unirms.recipes.keras import shortest
-
-_SPEC = importlib.util.spec_from_file_location("strategies", Path(__file__).with_name("strategies.py"))
-strategies = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(strategies)
 
 HERE = Path(__file__).parent / "recipes"
 native = RMSPropConfig.from_native
@@ -205,6 +201,16 @@ def test_lines_and_surprises_are_told():
 def test_a_class_in_the_wrong_case_is_read_and_kept_as_written():
     assert one("_target_: torch.optim.RMSProp\nlr: 0.1").target == "torch.optim.RMSProp"
     assert one("_target_: torch.optim.RMSProp\nlr: 0.1").config() == native("torch", lr=0.1)
+
+
+def test_a_class_of_its_own_defaults_is_read_with_them():
+    keras, tf_keras = "_target_: keras.optimizers.RMSprop\n", "_target_: tf_keras.optimizers.rmsprop\n"
+    average = "use_ema: true\nema_momentum: 0.9\n"
+    assert one(keras + average).config() == native("keras", use_ema=True, ema_momentum=0.9)
+    with pytest.raises(ConfigError, match=r"ema_overwrite_frequency=100 cannot be read .*; give None"):
+        one(tf_keras + average).config()
+    assert one(tf_keras + average + "ema_overwrite_frequency: null").config().ema_decay == 0.9
+    assert one(tf_keras + "rho: 0.8").config() == native("keras", rho=0.8)
 
 
 def test_an_unknown_class_is_read_and_has_no_config():
@@ -505,6 +511,27 @@ def test_only_what_keras_rounds_is_restored():
     legacy = {"learning_rate": rounded, "rho": rounded, "momentum": rounded, "decay": 0.0}
     config = one(json.dumps({"class_name": "RMSprop", "config": legacy})).config()
     assert (config.learning_rate, config.rho, config.momentum) == (0.9, 0.9, 0.9)
+
+
+def test_the_rate_beside_the_config_of_an_exact_class_counts():
+    """Keras keeps a schedule, or a rate that was changed, in the optimizer's own words."""
+    group = unirms.ParameterGroup(match=("a",), learning_rate=0.005)
+    config = RMSPropConfig(learning_rate=0.01, groups=(group,))
+    cosine = {"kind": "cosine", "initial_learning_rate": 0.1, "decay_steps": 10}
+    ours = {"class_name": "UniRMSSchedule", "registered_name": "unirms>UniRMSSchedule", "config": {"schedule": cosine}}
+    decay = {"initial_learning_rate": 0.2, "decay_steps": 5, "decay_rate": 0.5}
+    stock = {"module": "keras.optimizers.schedules", "class_name": "ExponentialDecay", "config": decay}
+
+    def read(rate, config=config):
+        settings = {"config": config.model_dump(mode="json"), "learning_rate": rate}
+        data = {"class_name": "UniRMSProp", "registered_name": "unirms>UniRMSProp", "config": settings}
+        return one(json.dumps(data)).config()
+
+    assert read(0.01) == config
+    assert read(0.02).for_parameter("a").learning_rate == 0.01  # as many times the rate as before
+    plain = RMSPropConfig(learning_rate=0.1)
+    assert read(ours, plain).learning_rate == RMSPropConfig(learning_rate=cosine).learning_rate
+    assert read(stock, plain).learning_rate_at(5) == 0.1
 
 
 def test_the_optimizer_that_unirms_builds_is_a_config():

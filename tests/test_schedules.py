@@ -1,10 +1,8 @@
 """What every schedule computes, against loops written out by hand; what it accepts, refuses and writes down."""
 
-import importlib.util
 import itertools
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+import strategies
 from unirms import ConfigError
 from unirms.schedules import (
     BaseSchedule,
@@ -35,10 +34,6 @@ from unirms.schedules import (
     Table,
     Warmup,
 )
-
-_SPEC = importlib.util.spec_from_file_location("strategies", Path(__file__).with_name("strategies.py"))
-strategies = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(strategies)
 
 SCHEDULE = TypeAdapter(Schedule)
 B = 0.1  # the base rate of all cases
@@ -300,6 +295,14 @@ def test_a_schedule_is_what_the_loop_counts_out(name):
     scalar = [schedule.value(t) for t in range(N)]
     np.testing.assert_allclose(scalar, LOOPS[name], rtol=ROUNDING, atol=ROUNDING * B)
     assert schedule.initial == scalar[0]
+
+
+def test_a_schedule_of_gradients_is_told_from_other_samples():
+    step = Step(initial_learning_rate=B, step_size=10, gamma=0.5)
+    assert Sampled.last_of(step, 4) == CASES["sampled"][0]
+    assert Sampled.last_of(step, 4).asked_per_gradient(4) == step
+    for other in (Sampled.last_of(step, 3), Sampled(schedule=step, every=4, offset=2), Sampled(schedule=step, every=4)):
+        assert other.asked_per_gradient(4) is None
 
 
 @pytest.mark.parametrize("name", CASES)

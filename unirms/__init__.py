@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from unirms.building import build as build
     from unirms.building import config_of as config_of
     from unirms.building import lr_scheduler as lr_scheduler
+    from unirms.building import restore as restore
     from unirms.building import state_of as state_of
     from unirms.clipping import ClipByGlobalNorm as ClipByGlobalNorm
     from unirms.clipping import ClipByNorm as ClipByNorm
@@ -24,17 +25,22 @@ if TYPE_CHECKING:
     from unirms.config import ParameterGroup as ParameterGroup
     from unirms.config import RMSPropConfig as RMSPropConfig
     from unirms.dialects.calls import NativeCall as NativeCall
+    from unirms.errors import CheckpointError as CheckpointError
     from unirms.errors import ConfigError as ConfigError
     from unirms.errors import FidelityWarning as FidelityWarning
     from unirms.errors import ForeignOptimizerError as ForeignOptimizerError
     from unirms.errors import FrameworkMissingError as FrameworkMissingError
     from unirms.errors import NonFiniteGradientError as NonFiniteGradientError
+    from unirms.errors import PrecisionWarning as PrecisionWarning
+    from unirms.errors import StateError as StateError
     from unirms.errors import UnirmsError as UnirmsError
     from unirms.errors import UnknownNameError as UnknownNameError
     from unirms.errors import UnrepresentableError as UnrepresentableError
     from unirms.errors import UnsupportedError as UnsupportedError
     from unirms.fingerprinting import Fingerprint as Fingerprint
     from unirms.fingerprinting import fingerprint as fingerprint
+    from unirms.moving.maps import ParameterMap as ParameterMap
+    from unirms.moving.matching import match as match
     from unirms.semantics import Difference as Difference
     from unirms.semantics import Fidelity as Fidelity
     from unirms.state import OptimizerState as OptimizerState
@@ -46,22 +52,27 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "building": ("averaged", "build", "config_of", "lr_scheduler", "state_of"),
+    "building": ("averaged", "build", "config_of", "lr_scheduler", "restore", "state_of"),
     "clipping": ("ClipByGlobalNorm", "ClipByNorm", "ClipByValue"),
     "config": ("ParameterGroup", "RMSPropConfig"),
     "dialects.calls": ("NativeCall",),
     "errors": (
+        "CheckpointError",
         "ConfigError",
         "FidelityWarning",
         "ForeignOptimizerError",
         "FrameworkMissingError",
         "NonFiniteGradientError",
+        "PrecisionWarning",
+        "StateError",
         "UnirmsError",
         "UnknownNameError",
         "UnrepresentableError",
         "UnsupportedError",
     ),
     "fingerprinting": ("Fingerprint", "fingerprint"),
+    "moving.maps": ("ParameterMap",),
+    "moving.matching": ("match",),
     "semantics": ("Difference", "Fidelity"),
     "state": ("OptimizerState", "SparseGradient"),
     "translation": ("Native", "Translation", "translate"),

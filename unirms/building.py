@@ -1,17 +1,20 @@
-"""`build`, `config_of` and `state_of`: from a config to a live optimizer of any framework, and back."""
+"""`build`, `config_of`, `state_of`, `restore`: from a config to a live optimizer of any framework, and back."""
 
 from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 from unirms import registry
 from unirms.config import RMSPropConfig
 from unirms.errors import ConfigError, FidelityWarning, UnrepresentableError, UnsupportedError
 from unirms.grouping import members
+from unirms.moving.maps import Layout, ParameterMap
+from unirms.moving.planning import Destination, Spec, moved, rate_after
 from unirms.names import matches
 from unirms.protocol import Adapter, NamedParameter
 from unirms.semantics import Difference, Fidelity
@@ -76,7 +79,8 @@ def lr_scheduler(optimizer: Any) -> Any:
     """Return the scheduler of an optimizer that was built from a config with a schedule or a plateau.
 
     In PyTorch and PaddlePaddle the user steps it once after each update, as any scheduler of theirs. None stands for
-    frameworks that ask the schedule by themselves (Keras, MindSpore), and for an optimizer whose rate is a number.
+    frameworks that ask the schedule by themselves (Keras, MindSpore), and for an optimizer whose rate is a number. A
+    step that `torch.amp.GradScaler` leaves out is no update: step the scheduler only if the scale has not gone down.
 
     That of a plateau takes a metric instead, in every framework: ``step(metric)`` after each measurement. In Keras it
     is a callback, too, which looks at the metric `monitor` of ``model.fit(…, callbacks=[…])``.
@@ -105,13 +109,72 @@ def averaged(optimizer: Any) -> Iterator[None]:
         adapter.swap_average(optimizer)
 
 
-def state_of(optimizer: Any) -> OptimizerState:
-    """Return the accumulators of a live optimizer as NumPy arrays, by parameter name.
+def state_of(optimizer: Any, *, model: Any = None) -> OptimizerState:
+    """Return the accumulators of a live optimizer as NumPy arrays, by parameter name, with what it takes to go on.
+
+    Args:
+        optimizer: any stock or exact RMSProp.
+        model: the model, or all of its parameters, whose weights are to come along; with what is not trained, as the
+            running means of a batch normalization.
 
     Raises:
         ForeignOptimizerError: not an RMSProp of any framework.
     """
-    return registry.adapter_of(optimizer).state_of(optimizer)
+    adapter = registry.adapter_of(optimizer)
+    state = adapter.state_of(optimizer)
+    try:
+        config = adapter.config_of(optimizer)
+    except (UnsupportedError, ConfigError):  # its hyperparameters are none that a config says; the arrays are there
+        return state
+    weights = {} if model is None else {one.name: adapter.array_of(one.value) for one in adapter.weights_of(model)}
+    return replace(state, config=config, learning_rate=rate_after(config, state), weights=weights)
+
+
+def restore(
+    optimizer: Any,
+    state: OptimizerState,
+    *,
+    names: ParameterMap | Mapping[str, Any] | None = None,
+    layout: Mapping[str, Layout] | None = None,
+    model: Any = None,
+) -> None:
+    """Put a state into a live optimizer, so that it goes on where the other one was; of whichever framework that was.
+
+    What the optimizer computes stays its own: build it with ``unirms.build(state.config, …)`` to go on with the same.
+    Momentum buffers are converted where one holds the learning rate and the other does not, by the rate of the next
+    update. If anything does not fit, nothing is written.
+
+    Args:
+        optimizer: any stock or exact RMSProp, new or in the middle of its training.
+        state: from `unirms.state_of` or `OptimizerState.load`.
+        names: name in the state -> name in the optimizer, or what `unirms.match` returns; None: they are the same. A
+            name that goes to None is left out.
+        layout: name in the state -> how its axes are permuted: as for `numpy.transpose`, or "OIHW->HWIO".
+        model: the model, or all of its parameters, into which the weights of the state are to go, too.
+
+    Raises:
+        ForeignOptimizerError: not an RMSProp of any framework.
+        StateError: names, shapes, slots or dtypes that do not fit, all of them; a NaN; a unit that a rate of 0 would
+            have to convert. Nothing has been written.
+
+    Warns:
+        PrecisionWarning: values were rounded to a narrower dtype.
+        FidelityWarning: the optimizer computes something else than the state's config.
+    """
+    adapter = registry.adapter_of(optimizer)
+    tensors = None if model is None else {one.name: one for one in adapter.weights_of(model)}
+    parameters = adapter.parameters_of(optimizer)
+    to = Destination(
+        adapter.config_of(optimizer),
+        {one.name: Spec(one.shape, one.dtype) for one in parameters},
+        None if tensors is None else {name: Spec(one.shape, one.dtype) for name, one in tensors.items()},
+    )
+    known = [*state.mean_square, *(name for name in state.weights if name not in state.mean_square)]
+    arrived = moved(state, to, ParameterMap.of(names, layout, known=known))
+    adapter.restore(optimizer, arrived)
+    for name, array in arrived.weights.items():
+        if tensors is not None:
+            adapter.assign(tensors[name].value, array)
 
 
 def _for_these(config: RMSPropConfig, params: Sequence[NamedParameter]) -> RMSPropConfig:

@@ -17,7 +17,9 @@ from unirms.commands.diff import diff
 from unirms.commands.explain import explain
 from unirms.commands.fingerprint import fingerprint
 from unirms.commands.lint import lint
+from unirms.commands.migrate import migrate
 from unirms.commands.schema import schema
+from unirms.commands.state import state
 from unirms.commands.translate import translate
 from unirms.dialects.base import Dialect
 from unirms.dialects.table import rows
@@ -39,6 +41,8 @@ app.command()(explain)
 app.command()(diff)
 app.command()(lint)
 app.command()(fingerprint)
+app.command()(migrate)
+app.command()(state)
 app.command()(schema)
 app.command()(_CONFORMANCE.parity)
 app.command()(_CONFORMANCE.doctor)

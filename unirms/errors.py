@@ -9,9 +9,12 @@
     ├── UnsupportedError            something that the framework, or this version of unirms, cannot do
     ├── FrameworkMissingError       the framework is not installed, or does not load
     ├── ForeignOptimizerError       an object that no adapter recognises
-    └── NonFiniteGradientError      a gradient with an infinity or a NaN, under non_finite="raise"
+    ├── NonFiniteGradientError      a gradient with an infinity or a NaN, under non_finite="raise"
+    ├── StateError                  a state that does not fit the optimizer, or cannot be one
+    └── CheckpointError             a file that is damaged, foreign or refused, or cannot be written
 
-    FidelityWarning                 policy="nearest" built something that is not the config
+    FidelityWarning                 policy="nearest" built something that is not the config; a state moved to one
+    PrecisionWarning                a state was rounded on its way into another dtype
 """
 
 from __future__ import annotations
@@ -95,5 +98,24 @@ class NonFiniteGradientError(UnirmsError, FloatingPointError):
     """A gradient has an infinity or a NaN, and the config says `non_finite="raise"`; nothing has been updated."""
 
 
+class StateError(UnirmsError, ValueError):
+    """A state that does not fit an optimizer, or cannot be one; `problems` has one sentence for each reason."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("; ".join(self.problems))
+
+    def __reduce__(self) -> tuple[type[StateError], tuple[tuple[str, ...]]]:
+        return type(self), (self.problems,)
+
+
+class CheckpointError(UnirmsError):
+    """A file that is damaged, foreign or refused, or cannot be written; nothing in it has been executed."""
+
+
 class FidelityWarning(UserWarning):
-    """`policy="nearest"` built an optimizer that differs from the config; the message names the differences."""
+    """An optimizer differs from the config it was built from, or restored from; the message names the differences."""
+
+
+class PrecisionWarning(UserWarning):
+    """A state was rounded on its way into another dtype; the message names the tensors."""

@@ -8,8 +8,6 @@ as PyYAML read `1e-8` as text, so it stands as `1.0e-08`.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +20,7 @@ from unirms.config import RMSPropConfig
 from unirms.documents import Document
 from unirms.documents.yaml import scalar
 from unirms.errors import ConfigError
+from unirms.replacing import replacing
 
 FORMAT: Final = "unirms"
 """The name of this format, and the key of a file's schema version."""
@@ -41,7 +40,7 @@ def save(config: RMSPropConfig, path: str | Path) -> None:
     """
     text = to_text(config, documents.kind_of(path))
     try:
-        _replace(Path(os.path.realpath(path)), text)  # the file behind a link, so that the link stays one
+        replace_text(Path(path), text)
     except (OSError, ValueError) as error:  # the second: a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise ConfigError([f"{str(path)!r} cannot be written: {reason}"]) from None
@@ -122,27 +121,10 @@ def to_yaml(data: Mapping[str, Any]) -> str:
     return str(yaml.dump(dict(data), Dumper=_Dumper, sort_keys=False, width=2**16))
 
 
-def _replace(place: Path, text: str) -> None:
-    """Write a file beside its place and move it there."""
-    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
-    os.close(handle)
-    beside = Path(name)
-    try:
-        with beside.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.chmod(place.stat().st_mode if place.exists() else _default_mode())
-        beside.replace(place)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _default_mode() -> int:
-    """Return the permissions that a new file would have; `mkstemp` gives its files fewer."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+def replace_text(place: Path, text: str) -> None:
+    """Write a text file in UTF-8, beside its place and moved there."""
+    with replacing(place) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")
 
 
 def _check_version(version: Any, name: str) -> None:

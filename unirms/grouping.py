@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
+from unirms.schedules import AnySchedule
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,23 @@ def clip_plan(
                     yield clip, tuple(joint)
 
 
+def with_rate(config: RMSPropConfig, rate: float | AnySchedule) -> RMSPropConfig:
+    """Return the config with the rate, or schedule, that an optimizer has now.
+
+    Where it is another than the config's, a group's own rate becomes the multiple of it that it was.
+    """
+    if rate == config.initial_learning_rate:
+        return config.replace(learning_rate=rate)
+    base = config.initial_learning_rate
+    groups = tuple(
+        group.model_copy(update={"learning_rate": None, "learning_rate_factor": group.multiple_of(base)})
+        if group.learning_rate is not None
+        else group
+        for group in config.groups
+    )
+    return config.replace(learning_rate=rate, groups=groups)
+
+
 def _split(names: Sequence[str], group_of: dict[str, int | None]) -> list[list[str]]:
     sets: dict[int | None, list[str]] = {}
     for name in names:
@@ -77,20 +95,16 @@ def _split(names: Sequence[str], group_of: dict[str, int | None]) -> list[list[s
 
 
 def _factor(config: RMSPropConfig, index: int | None) -> float:
-    group = None if index is None else config.groups[index]
-    if group is None or (group.learning_rate is None and group.learning_rate_factor is None):
+    if index is None:
         return 1.0
-    if group.learning_rate_factor is not None:
-        return group.learning_rate_factor
-    rate, base = group.learning_rate or 0.0, config.initial_learning_rate
-    if rate == base:
-        return 1.0
-    if base == 0:
+    group = config.groups[index]
+    factor = group.multiple_of(config.initial_learning_rate)
+    if factor is None:
         raise UnsupportedError(
-            f"groups.{index}.learning_rate={rate!r} is no multiple of the config's learning_rate=0.0; give the config "
-            "a learning rate > 0, and the other parameters a group with learning_rate_factor=0"
+            f"groups.{index}.learning_rate={group.learning_rate!r} is no multiple of the config's learning_rate=0.0; "
+            "give the config a learning rate > 0, and the other parameters a group with learning_rate_factor=0"
         )
-    return rate / base
+    return factor
 
 
 def _some(names: Sequence[str], most: int = 5) -> str:

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from unirms.config import RMSPropConfig
 from unirms.semantics import Difference
-from unirms.state import OptimizerState
+from unirms.state import Array, OptimizerState
 from unirms.translation import Native
 
 
@@ -23,6 +23,11 @@ class NamedParameter:
     name: str
     value: Any
     dtype: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of its axes."""
+        return tuple(int(length) for length in self.value.shape)
 
 
 class Adapter(Protocol):
@@ -80,5 +85,42 @@ class Adapter(Protocol):
         ...
 
     def state_of(self, optimizer: Any) -> OptimizerState:
-        """Return the accumulators as NumPy copies, by parameter name."""
+        """Return the accumulators as NumPy copies, by parameter name: of all parameters, also before the first step.
+
+        With the place of a plateau; without learning rate and config, which `unirms.state_of` adds.
+        """
+        ...
+
+    def parameters_of(self, optimizer: Any) -> list[NamedParameter]:
+        """Return what an optimizer updates, in its order, under the names of `state_of`.
+
+        Raises:
+            UnsupportedError: it does not know yet, as Keras's before they are built.
+        """
+        ...
+
+    def restore(self, optimizer: Any, state: OptimizerState) -> None:
+        """Write a state into an optimizer, before its first step or later, in every mode of the framework.
+
+        The state is already in the optimizer's own names, shapes, units and slots (those that `state_of` gives), and
+        complete; bfloat16 comes as float32. Counters, schedules and a plateau come to where `state.step` and
+        `state.plateau` say, and what is half gathered to `state.gradient_sum` and `state.micro_step`. A learning rate
+        that is a number stays the optimizer's own.
+        """
+        ...
+
+    def weights_of(self, model: Any) -> list[NamedParameter]:
+        """Return all floating-point tensors of a model, or of what `named_parameters` takes: trained or not.
+
+        Their names are those of `named_parameters`, and for what is not trained (the running means of a batch
+        normalization) the framework's own in the same style.
+        """
+        ...
+
+    def array_of(self, value: Any) -> Array:
+        """Return a copy of a tensor; bfloat16 comes as float32."""
+        ...
+
+    def assign(self, value: Any, array: Array) -> None:
+        """Write an array into a tensor of a model, in its place and its dtype, so that training goes on with it."""
         ...

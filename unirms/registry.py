@@ -26,6 +26,8 @@ class Framework:
         packages: the distributions whose versions identify an installation.
         extra: the extra of unirms that installs it.
         environment: variables that keep its logs quiet, set in worker processes.
+        output_last: whether the kernel of a convolution has its outputs on the last axis (*window, in, out), and not
+            on the first (out, in, *window).
     """
 
     name: str
@@ -34,6 +36,7 @@ class Framework:
     packages: tuple[str, ...]
     extra: str
     environment: tuple[tuple[str, str], ...] = ()
+    output_last: bool = False
 
     @property
     def pip(self) -> str:
@@ -52,6 +55,7 @@ FRAMEWORKS: dict[str, Framework] = {
             ("keras", "tensorflow", "tensorflow-cpu"),
             "tensorflow",
             (("KERAS_BACKEND", "tensorflow"), ("TF_CPP_MIN_LOG_LEVEL", "3"), ("TF_ENABLE_ONEDNN_OPTS", "0")),
+            output_last=True,
         ),
         Framework("mindspore", "MindSpore", ("mindspore",), ("mindspore",), "mindspore", (("GLOG_v", "3"),)),
         Framework(
@@ -111,6 +115,14 @@ def adapter_of(optimizer: Any) -> Adapter:
     kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
     stock = ", ".join(dialects.get(name).target for name in FRAMEWORKS)
     raise ForeignOptimizerError(f"{kind} is not an RMSProp that unirms can read; it reads {stock} and what it builds")
+
+
+def adapters_behind(thing: Any) -> Iterator[Adapter]:
+    """Yield the adapters of the frameworks whose classes are behind an object: a model, a parameter, a list of them."""
+    if isinstance(thing, (list, tuple)) and thing:
+        thing = thing[0][-1] if isinstance(thing[0], tuple) else thing[0]
+    for name in _frameworks_behind(thing):
+        yield adapter(name)
 
 
 def _frameworks_behind(optimizer: Any) -> Iterator[str]:

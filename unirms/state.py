@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from unirms.errors import StateError, did_you_mean
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from unirms.config import RMSPropConfig
+    from unirms.schedules.plateau import PlateauState
+
 Array = np.ndarray[Any, Any]
+
+SLOTS: Final = ("mean_square", "mean_gradient", "momentum", "average")
+"""What an update leaves behind for each parameter, in the order of files and tables."""
+GRADIENT_SUM: Final = "gradient_sum"
+WEIGHTS: Final = "weights"
 
 
 @dataclass(frozen=True)
@@ -26,7 +39,10 @@ class SparseGradient:
 
 @dataclass(frozen=True)
 class OptimizerState:
-    """The accumulators of an RMSProp, by parameter name.
+    """The accumulators of an RMSProp, by parameter name, and what it takes to go on from them.
+
+    `unirms.state_of` takes one off a live optimizer, `unirms.restore` puts it into another, of any framework. The
+    units are those of `config`: nothing in here has been converted.
 
     Attributes:
         step: completed updates.
@@ -37,6 +53,10 @@ class OptimizerState:
         average: the running mean of the weights; empty without `ema_decay`.
         gradient_sum: with gradient accumulation, the sum of the gradients since the last update; empty at an update.
         micro_step: how many gradients that sum has.
+        plateau: where a plateau has come to; None where the learning rate is no plateau.
+        learning_rate: the rate of the next update, of parameters without a group; None where nobody has said it.
+        config: what the optimizer computes; None in the states of `unirms.reference`, which get theirs at each step.
+        weights: the parameters themselves, and what else a model holds; empty unless asked for.
     """
 
     step: int
@@ -46,6 +66,10 @@ class OptimizerState:
     average: Mapping[str, Array] = field(default_factory=dict)
     gradient_sum: Mapping[str, Array] = field(default_factory=dict)
     micro_step: int = 0
+    plateau: PlateauState | None = None
+    learning_rate: float | None = None
+    config: RMSPropConfig | None = None
+    weights: Mapping[str, Array] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -54,6 +78,7 @@ class OptimizerState:
         slots: Mapping[str, Mapping[str, Array]],
         gradient_sum: Mapping[str, Array] | None = None,
         micro_step: int = 0,
+        plateau: PlateauState | None = None,
     ) -> OptimizerState:
         """Return the state with these accumulators, by the name of the slot, and what is gathered since."""
         return cls(
@@ -64,13 +89,50 @@ class OptimizerState:
             slots.get("average", {}),
             gradient_sum or {},
             micro_step,
+            plateau,
         )
 
     def slots(self) -> dict[str, Mapping[str, Array]]:
         """Return the accumulators that an update leaves behind, by the name of the slot."""
-        return {
-            "mean_square": self.mean_square,
-            "mean_gradient": self.mean_gradient,
-            "momentum": self.momentum,
-            "average": self.average,
-        }
+        return {slot: getattr(self, slot) for slot in SLOTS}
+
+    def tensors(self) -> dict[str, Mapping[str, Array]]:
+        """Return all arrays: the slots, what is gathered, and the weights, each by parameter name."""
+        return {**self.slots(), GRADIENT_SUM: self.gradient_sum, WEIGHTS: self.weights}
+
+    def without(self, *kinds: str) -> OptimizerState:
+        """Return the state without slots that the optimizer to come does not keep, or without its weights.
+
+        Raises:
+            StateError: there is no such slot, or it is the mean square, which every RMSProp keeps.
+        """
+        allowed = [kind for kind in (*SLOTS, GRADIENT_SUM, WEIGHTS) if kind != "mean_square"]
+        for kind in kinds:
+            if kind not in allowed:
+                raise StateError([f"without({kind!r}): no such slot can be left out; {did_you_mean(kind, allowed)}"])
+        changes: dict[str, Any] = {kind: {} for kind in kinds}
+        if GRADIENT_SUM in kinds:
+            changes["micro_step"] = 0
+        return replace(self, **changes)
+
+    def save(self, path: str | Path, *, shard_bytes: int | None = None) -> None:
+        """Write the state to a safetensors file, or to several with an index; see `unirms.checkpoints.states.save`.
+
+        Raises:
+            StateError: it has no config, or a tensor has a NaN or an infinity.
+            CheckpointError: the file cannot be written.
+        """
+        from unirms.checkpoints.states import save
+
+        save(self, path, shard_bytes=shard_bytes)
+
+    @staticmethod
+    def load(path: str | Path) -> OptimizerState:
+        """Return the state in a file that `save` has written; its arrays are mapped, and read when they are used.
+
+        Raises:
+            CheckpointError: the file cannot be read, is damaged, or is no state of unirms.
+        """
+        from unirms.checkpoints.states import load
+
+        return load(path)

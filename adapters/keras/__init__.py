@@ -6,17 +6,17 @@ Nothing global is set here: neither Keras's float type nor its backend.
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
 from unirms import dialects
 from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
+from unirms.grouping import with_rate
 from unirms.protocol import Adapter, NamedParameter
 from unirms.schedules import AnySchedule
 from unirms.semantics import Difference
@@ -24,8 +24,9 @@ from unirms.state import Array, OptimizerState
 from unirms.translation import Native
 
 from .. import common
-from . import plateau, schedules, stock
-from .optimizer import SLOTS, UniRMSProp
+from . import accumulators, plateau, schedules, stock
+from .accumulators import parameter_names
+from .optimizer import UniRMSProp
 from .variables import array, dtype_of, is_variable, names_of, number, path_of
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
@@ -120,50 +121,40 @@ class KerasAdapter:
         if isinstance(optimizer, UniRMSProp):
             dialects.get(self.framework).read({"ema_overwrite_frequency": optimizer.ema_overwrite_frequency})
             rate = _schedule_of(optimizer) or number(optimizer.exact_rate())
-            config = common.with_rate(optimizer.live_config(), rate)
+            config = with_rate(optimizer.live_config(), rate)
         else:
             config = common.with_seed(optimizer, stock.read(optimizer, _schedule_of(optimizer)))
         decays = config.weight_decay > 0 or any(group.weight_decay for group in config.groups)
         return _with_exemptions(optimizer, config) if decays else config
 
     def state_of(self, optimizer: Any) -> OptimizerState:
-        """Return the accumulators; all are there once the optimizer is built.
+        """Return the accumulators; all are there once the optimizer is built."""
+        return accumulators.state_of(optimizer)
 
-        Of what is gathered for an update, that is the sums that are not 0.
+    def parameters_of(self, optimizer: Any) -> list[NamedParameter]:
+        """Return what an optimizer updates, in its order.
+
+        Raises:
+            UnsupportedError: it is not built.
         """
-        slots: dict[str, dict[str, Array]] = {slot: {} for slot in SLOTS}
-        step = int(number(optimizer.iterations))
-        if not optimizer.built:
-            return OptimizerState.of(step, slots)
-        names = _parameter_names(optimizer)
-        for slot, attribute in SLOTS.items():
-            held = zip(names, _holders(optimizer), getattr(optimizer, attribute), strict=False)
-            # A variable that its gradient overwrites has no slots: None.
-            slots[slot] = {n: array(variable) for n, has, variable in held if _USED[slot](has) and variable is not None}
-        if optimizer.use_ema:
-            averages = zip(names, optimizer._model_variables_moving_average, strict=True)
-            slots["average"] = {n: array(variable) for n, variable in averages if variable is not None}
-        micro_step = int(number(optimizer._iterations)) % (optimizer.gradient_accumulation_steps or 1)
-        sums: dict[str, Array] = {}
-        if micro_step:
-            gathered = zip(names, map(array, optimizer._accumulated_gradients), strict=True)
-            sums = {name: total for name, total in gathered if np.any(total != 0)}
-        return OptimizerState.of(step, slots, sums, micro_step)
+        return accumulators.parameters_of(optimizer)
 
+    def restore(self, optimizer: Any, state: OptimizerState) -> None:
+        """Assign to the optimizer's variables."""
+        accumulators.restore(optimizer, state)
 
-# Slot -> whether a parameter uses it, by its config or by the stock optimizer that it belongs to.
-_USED: Mapping[str, Callable[[Any], bool]] = {
-    "mean_square": lambda has: True,
-    "mean_gradient": lambda has: bool(has.centered),
-    "momentum": lambda has: bool(has.momentum > 0),
-}
+    def weights_of(self, model: Any) -> list[NamedParameter]:
+        """Return the weights of a model or layer, trained or not, or the given variables of floating point."""
+        given = self.named_parameters(model)
+        return accumulators.weights_of(model) if isinstance(model, keras.Layer) else given
 
+    def array_of(self, value: Any) -> Array:
+        """Return a copy of a variable."""
+        return array(value)
 
-def _holders(optimizer: Any) -> list[Any]:
-    """Return for each parameter what says which slots it uses."""
-    if isinstance(optimizer, UniRMSProp):
-        return [member.config for member in optimizer.live_members()]
-    return [optimizer] * len(optimizer._trainable_variables)
+    def assign(self, value: Any, array: Array) -> None:
+        """Write an array into a variable."""
+        accumulators.assign(value, array)
 
 
 def _schedule_of(optimizer: Any) -> AnySchedule | None:
@@ -181,7 +172,7 @@ def _with_exemptions(optimizer: Any, config: RMSPropConfig) -> RMSPropConfig:
             raise UnsupportedError("it excludes variables from the weight decay and is not built; build it first")
         return config
     uses = keras.optimizers.RMSprop._use_weight_decay
-    pairs = zip(_parameter_names(optimizer), optimizer._trainable_variables, strict=True)
+    pairs = zip(parameter_names(optimizer), optimizer._trainable_variables, strict=True)
     exempt = [name for name, variable in pairs if not uses(optimizer, variable)]
     for name in exempt:
         group = config.group_of(name)
@@ -190,10 +181,6 @@ def _with_exemptions(optimizer: Any, config: RMSPropConfig) -> RMSPropConfig:
                 f"it excludes {name!r} from the weight decay, which groups.{group} sets for it; no config says both"
             )
     return config.replace(no_weight_decay=(*config.no_weight_decay, *map(glob.escape, exempt)))
-
-
-def _parameter_names(optimizer: Any) -> list[str]:
-    return optimizer.parameter_names if isinstance(optimizer, UniRMSProp) else stock.parameter_names(optimizer)
 
 
 def _iterated(params: Any) -> Any:

@@ -15,12 +15,13 @@ import tensorflow as tf
 from keras import ops
 
 from unirms.config import RMSPropConfig
-from unirms.errors import UnsupportedError
+from unirms.errors import UnirmsError, UnsupportedError
 from unirms.grouping import Member, members
 from unirms.reference import Hyperparameters, bias_correction
 from unirms.schedules import BaseSchedule, Plateau
 
-from . import preparing
+from ..checkpoints import keras_statement
+from . import plateau, preparing
 from .rule import averaged, rmsprop
 from .schedules import UniRMSSchedule
 from .variables import Untracked, names_of, number
@@ -344,6 +345,20 @@ class UniRMSProp(keras.optimizers.RMSprop):
                 lambda: self._overwrite_model_variables_with_average_value(self._trainable_variables),
                 lambda: None,
             )
+
+    def save_own_variables(self, store: Any) -> None:
+        """Write the variables as the stock class does, and beside them what they belong to, for `unirms migrate`."""
+        from . import ADAPTER
+
+        super().save_own_variables(store)
+        attributes = getattr(getattr(store, "_h5_entry_group", None), "attrs", None)
+        if attributes is None or not self.built:
+            return
+        try:
+            config = ADAPTER.config_of(self)
+        except UnirmsError:  # a schedule of the user's own, which no config says
+            return
+        keras_statement.say(attributes, config, self.parameter_names, plateau.state_of(self))
 
     def live_config(self) -> RMSPropConfig:
         """Return the config with the hyperparameters that the optimizer holds now, but the first learning rate."""

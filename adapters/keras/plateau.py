@@ -131,6 +131,22 @@ def plateau_of(optimizer: Any) -> Plateau | None:
     return callback.schedule if callback is not None and callback.drives() else None
 
 
+def state_of(optimizer: Any) -> PlateauState | None:
+    """Return where the plateau that drives an optimizer has come to; None where none does."""
+    callback = scheduler_of(optimizer)
+    if callback is None or not callback.drives():
+        return None
+    return PlateauState(callback.rate, callback.best, callback.wait, callback.cooldown_counter)
+
+
+def restore(optimizer: Any, state: PlateauState | None) -> None:
+    """Take the plateau that drives an optimizer to a state, its rate included; do nothing where none does."""
+    callback = scheduler_of(optimizer)
+    if callback is not None and state is not None and callback.drives():
+        counts = (state.rate, state.best, state.bad, state.cooldown)
+        callback.load_state_dict(dict(zip(COUNTS, counts, strict=True)))
+
+
 def _plateau(optimizer: Any) -> Plateau | None:
     config = getattr(optimizer, "config", None)
     rate = config.learning_rate if isinstance(config, RMSPropConfig) else getattr(optimizer, _PLATEAU, None)

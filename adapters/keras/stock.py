@@ -140,8 +140,8 @@ def _counts_gradients(config: RMSPropConfig) -> list[Difference]:
 def _asked(config: RMSPropConfig) -> Any:
     """Return the learning rate in the count of the class: with accumulation, its schedule is asked at each gradient."""
     rate, steps = config.learning_rate, config.gradient_accumulation_steps
-    last_of_each = isinstance(rate, Sampled) and (rate.every, rate.offset) == (steps, steps - 1)
-    return rate.schedule if isinstance(rate, Sampled) and last_of_each else rate
+    asked = rate.asked_per_gradient(steps) if isinstance(rate, Sampled) else None
+    return rate if asked is None else asked
 
 
 def _joint_norm(config: RMSPropConfig, params: Sequence[NamedParameter]) -> list[Difference]:

@@ -16,14 +16,14 @@ from mindspore.experimental import optim as experimental
 from unirms import dialects
 from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
-from unirms.grouping import members
+from unirms.grouping import members, with_rate
 from unirms.protocol import Adapter, NamedParameter
 from unirms.semantics import Difference
-from unirms.state import OptimizerState
+from unirms.state import Array, OptimizerState
 from unirms.translation import Native
 
 from .. import common
-from . import plateau
+from . import accumulators, plateau
 from .optimizer import UniRMSProp
 from .stock import (
     DIALECT,
@@ -51,10 +51,6 @@ with contextlib.suppress(SystemError), contextlib.redirect_stderr(io.StringIO())
 
 # bfloat16 is missing because the CPU backend has no kernel for it in Sub, Sqrt, Greater and Maximum (2.10).
 DTYPES = ("float32", "float64", "float16")
-# Slot of unirms -> attribute of the optimizer, a ParameterTuple, in nn.RMSProp.
-SLOTS = {"mean_square": "ms", "mean_gradient": "mg", "momentum": "moment"}
-AVERAGE = {"average": "average"}
-EXPERIMENTAL_SLOTS = {"mean_square": "mean_square", "mean_gradient": "mean_grad", "momentum": "moment"}
 
 
 class MindSporeAdapter:
@@ -139,43 +135,49 @@ class MindSporeAdapter:
             lowered = plateau.plateau_of(optimizer)
             source = optimizer.get_lr_parameter(optimizer.parameters[0])  # one for all
             rate = rate_of(source, optimizer.init_learning_rate) if lowered is None else lowered[0]
-            return common.with_rate(optimizer.config, rate)
+            return with_rate(optimizer.config, rate)
         return common.with_seed(optimizer, stock_config(optimizer))
 
     def state_of(self, optimizer: Any) -> OptimizerState:
         """Return the accumulators; those of `experimental.RMSprop` come with step 0, as it does not count."""
-        if isinstance(optimizer, experimental.RMSprop):
-            groups = [group for group in optimizer.param_groups for _ in group["params"]]
-            uses = [(group["centered"], group["momentum"] > 0) for group in groups]
-            return OptimizerState.of(0, _slots(optimizer, EXPERIMENTAL_SLOTS, uses))
-        done = int(optimizer.global_step.asnumpy()[0])
-        if isinstance(optimizer, UniRMSProp):
-            uses = [(member.config.centered, member.config.momentum > 0) for member in optimizer.members]
-            slots = _slots(optimizer, SLOTS | AVERAGE if optimizer.averages else SLOTS, uses)
-            return OptimizerState.of(done, slots, *optimizer.gathered_now())
-        uses = [(optimizer.centered, optimizer.momentum > 0)] * len(optimizer.parameters)
-        return OptimizerState.of(done, _slots(optimizer, SLOTS, uses))
+        return accumulators.read(optimizer)
 
+    def parameters_of(self, optimizer: Any) -> list[NamedParameter]:
+        """Return what an optimizer updates, in the order of the gradients that it takes."""
+        return named_parameters(list(zip(names_of(optimizer), optimizer.parameters, strict=True)))
 
-def _slots(
-    optimizer: Any, own: Mapping[str, str], uses: Sequence[tuple[bool, bool]]
-) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """Return copies of the slots in use; `uses` says for each parameter whether it has a mean and a buffer."""
-    always = [True] * len(uses)
-    needed = {
-        "mean_square": always,
-        "mean_gradient": [centered for centered, _ in uses],
-        "momentum": [momentum for _, momentum in uses],
-    }
-    return {
-        slot: {
-            name: param.asnumpy().copy()
-            for name, param, used in zip(names_of(optimizer), getattr(optimizer, own[slot]), wanted, strict=True)
-            if used
-        }
-        for slot in own
-        if any(wanted := needed.get(slot, always))  # nn.RMSProp has no `mg` unless it is centered
-    }
+    def restore(self, optimizer: Any, state: OptimizerState) -> None:
+        """Write a state, by `ops.assign`; see `unirms.adapters.mindspore.accumulators.write`.
+
+        In PyNative mode the next step compiles anew. A function of the user's own (`mindspore.jit`) that calls the
+        optimizer does not: where the user has called `load_param_into_net` after its first call, it stays stopped.
+        """
+        accumulators.write(optimizer, state)
+
+    def weights_of(self, model: Any) -> list[NamedParameter]:
+        """Return all Parameters and buffers of a Cell that are floating-point, or the given Parameters.
+
+        Raises:
+            UnsupportedError: two of them have one name.
+        """
+        found = model
+        if isinstance(model, nn.Cell):
+            found = [(str(param.name), param) for param in model.get_parameters()]
+        buffers = model.named_buffers() if isinstance(model, nn.Cell) else ()
+        weights = named_parameters(found)
+        weights += [NamedParameter(name, value, str(value.dtype).lower()) for name, value in buffers]
+        twice = [name for name, count in Counter(weight.name for weight in weights).items() if count > 1]
+        if twice:
+            raise UnsupportedError(f"two weights of the model are called {twice[0]!r}; set Parameter.name")
+        return [weight for weight in weights if "float" in weight.dtype]
+
+    def array_of(self, value: Any) -> Array:
+        """Return a copy of a tensor; bfloat16 comes as float32."""
+        return accumulators.array_of(value)
+
+    def assign(self, value: Any, array: Array) -> None:
+        """Write an array into a weight, where compiled functions see it."""
+        accumulators.assign(value, array)
 
 
 def _config_of_group(group: Mapping[str, Any]) -> tuple[RMSPropConfig, list[str]]:

@@ -14,11 +14,11 @@ from unirms.config import RMSPropConfig
 from unirms.dialects.calls import NativeCall
 from unirms.protocol import Adapter, NamedParameter
 from unirms.semantics import Difference
-from unirms.state import OptimizerState
+from unirms.state import Array, OptimizerState
 from unirms.translation import Native
 
 from .. import common
-from . import graph, limits, reading, schedules
+from . import graph, limits, models, reading, restoring, schedules
 from .names import SLOTS
 from .optimizer import UniRMSProp
 
@@ -36,16 +36,7 @@ class PaddleAdapter:
 
     def named_parameters(self, params: Any) -> list[NamedParameter]:
         """Return the trainable parameters of a Layer or of a static Program, or the given ones."""
-        if isinstance(params, paddle.nn.Layer):
-            params = [(name, param) for name, param in params.named_parameters() if not param.stop_gradient]
-        if isinstance(params, paddle.static.Program):
-            params = [param for param in params.global_block().all_parameters() if not param.stop_gradient]
-        return common.named(
-            params,
-            is_parameter=lambda value: isinstance(value, (paddle.Tensor, paddle.pir.Value)),
-            name_of=lambda index, value: str(value.name),
-            dtype_of=lambda value: str(value.dtype).removeprefix("paddle."),
-        )
+        return models.trained(params)
 
     def limits(self, native: Native, config: RMSPropConfig, params: Sequence[NamedParameter]) -> Sequence[Difference]:
         """Return what the kernel rounds or has not, and what the class would read off or write into the parameters."""
@@ -105,12 +96,41 @@ class PaddleAdapter:
         return reading.config_of(optimizer)
 
     def state_of(self, optimizer: Any) -> OptimizerState:
-        """Return the accumulators, in a static graph those of the global scope; before the first step there are none.
+        """Return the accumulators, in a static graph those of the global scope.
 
-        The running means of the weights are there from the beginning, as the weights. The stock class counts no steps:
-        its `step` is 0.
+        The stock class counts no steps: its `step` is where its scheduler is, and 0 without one. Of a static graph
+        whose startup program did not run the running means of the weights are missing, as the weights are.
         """
         return reading.state_of(optimizer)
+
+    def parameters_of(self, optimizer: Any) -> list[NamedParameter]:
+        """Return the parameters that the optimizer was given; in a static graph without such, all trainable ones."""
+        return reading.parameters_of(optimizer)
+
+    def restore(self, optimizer: Any, state: OptimizerState) -> None:
+        """Write a state into the accumulators, in a static graph into those of the global scope.
+
+        Raises:
+            UnsupportedError: the variables of a static graph are not there yet; a scheduler that cannot come to
+                `state.step`.
+        """
+        restoring.restore(optimizer, state)
+
+    def weights_of(self, model: Any) -> list[NamedParameter]:
+        """Return the floating-point tensors of a Layer's state dictionary, of a static Program, or the given ones."""
+        return models.weights_of(model)
+
+    def array_of(self, value: Any) -> Array:
+        """Return a copy of a tensor, of a static graph's from the global scope.
+
+        Raises:
+            UnsupportedError: the startup program did not run.
+        """
+        return models.array_of(value)
+
+    def assign(self, value: Any, array: Array) -> None:
+        """Write an array into a tensor, of a static graph's into the global scope."""
+        models.assign(value, array)
 
 
 def _made(value: Any) -> Any:

@@ -127,11 +127,28 @@ def square_root(ops: Operations, value: Any) -> Any:
 
 
 def array(variable: Any) -> np.ndarray[Any, Any] | None:
-    """Return a copy of a tensor, or of a graph's variable in the global scope; None before the startup program ran."""
+    """Return a copy of a tensor, or of a graph's variable in the global scope; None before the startup program ran.
+
+    Of bfloat16, for which NumPy has no dtype and Paddle gives the bits as uint16, it is a float32 copy.
+    """
+    found = variable.numpy() if isinstance(variable, paddle.Tensor) else held(variable.name)
+    if found is None:
+        return None
+    values = np.array(found)
+    if values.dtype == np.uint16:
+        values = np.asarray(values.astype(np.uint32) << 16).view(np.float32)
+    return values
+
+
+def put(variable: Any, values: np.ndarray[Any, Any]) -> None:
+    """Write an array into a tensor, or into a graph's variable in the global scope, in its place and its dtype."""
+    values = np.array(values, order="C")
+    if variable.dtype == paddle.bfloat16:
+        values = np.asarray(values.view(np.uint32) >> 16, np.uint16)
     if isinstance(variable, paddle.Tensor):
-        return np.array(variable.numpy())
-    found = held(variable.name)
-    return None if found is None else np.array(found)
+        variable.set_value(values)
+    else:
+        paddle.static.pir_io.set_var(variable.name, values)
 
 
 def held(name: str) -> Any:

@@ -7,6 +7,7 @@ clips and checks look at all gradients of a step together, so that nothing is up
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -16,16 +17,17 @@ import paddle
 from unirms import grouping, reference
 from unirms.config import RMSPropConfig
 from unirms.errors import NonFiniteGradientError, UnsupportedError
-from unirms.grouping import Member
+from unirms.grouping import Member, with_rate
 from unirms.preparation import non_finite_sentence
 from unirms.reference import Hyperparameters, bias_correction
 
 from . import graph, preparing
-from .names import AVERAGE, GRADIENT_SUM, LIVE, MICRO_STEP, SLOTS, STEP
+from .names import AVERAGE, CONFIG, CONFIG_NAMES, CONFIG_TEXT, GRADIENT_SUM, LIVE, MICRO_STEP, SCHEDULER, SLOTS, STEP
 from .operations import InPlace
 from .preparing import Ready
 from .progress import Progress, UpdateLR, learning_rate_of
 from .rule import mean_of_weights, rmsprop, rmsprop_of_rows
+from .schedules import rate_of, updates_of
 
 _OPS = InPlace()
 
@@ -35,9 +37,10 @@ class UniRMSProp(paddle.optimizer.RMSProp):
 
     Works in dynamic mode and in static graphs. Accumulators have the stock class's names, so its checkpoints load; the
     state dictionary has besides what the stock class does not keep: the completed updates under "unirms_step", running
-    means of the weights under "<parameter>_unirms_average", and in the middle of a gradient accumulation
-    "unirms_micro_step" and "<parameter>_unirms_gradient_sum". Learning rate, schedulers and `set_lr` work as in the
-    stock class; a parameter's rate is the present one times the factor of its group in the config.
+    means of the weights under "<parameter>_unirms_average", in the middle of a gradient accumulation
+    "unirms_micro_step" and "<parameter>_unirms_gradient_sum", and the config under "unirms_config", by which a file
+    says what it is. Learning rate, schedulers and `set_lr` work as in the stock class; a parameter's rate is the
+    present one times the factor of its group in the config.
 
     With gradient accumulation, call `step` and `clear_grad` after every micro-batch; the scheduler of a config may be
     stepped as often, and waits for the update. A scheduler of your own is yours to step after each update.
@@ -137,11 +140,12 @@ class UniRMSProp(paddle.optimizer.RMSProp):
         return variables.get(parameter.name) if self.progress.read("micro_step") else None
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the accumulators, the counts, and the scheduler's state if there is one."""
+        """Return the accumulators, the counts, the scheduler's state if there is one, and what the optimizer is."""
         gathered = self.progress.micro_step
         counts = {STEP: self.progress.updates} | ({MICRO_STEP: gathered} if gathered else {})
         return {
             **super().state_dict(),
+            **self._stated(),
             **{f"{name}_{self.key(AVERAGE)}": mean for name, mean in self._averages.items()},
             **{f"{name}_{self.key(GRADIENT_SUM)}": total for name, total in self._gathered.items()},
             **{self.key(name): paddle.to_tensor([count], dtype="int64") for name, count in counts.items()},
@@ -153,7 +157,7 @@ class UniRMSProp(paddle.optimizer.RMSProp):
         Raises:
             UnsupportedError: it has no count of updates (the stock class keeps none), and bias correction needs one.
         """
-        state = dict(state_dict)
+        state = self._in_own_names(state_dict)
         counts = {name: state.pop(self.key(name), None) for name in (STEP, MICRO_STEP)}
         if state and counts[STEP] is None and self.config.bias_correction:
             raise UnsupportedError(
@@ -164,11 +168,45 @@ class UniRMSProp(paddle.optimizer.RMSProp):
         super().set_state_dict(state)
         if counts[STEP] is not None:
             self.progress.updates = _integer(counts[STEP])
+        elif SCHEDULER in state:  # of the stock class, whose scheduler is the only one that counts
+            self.progress.updates = updates_of(self._learning_rate)
         self.progress.micro_step = 0 if counts[MICRO_STEP] is None else _integer(counts[MICRO_STEP])
         if isinstance(self._learning_rate, UpdateLR):
             self._learning_rate.align()
 
     load_state_dict = set_state_dict
+
+    def _stated(self) -> dict[str, Any]:
+        """Return the config and the user's names for a state dictionary; nothing where no config says the scheduler.
+
+        A dictionary of plain text in a dictionary is what `paddle.save` writes beside tensors as it is, and what the
+        stock class passes over.
+        """
+        try:
+            config = with_rate(self.live_config(), rate_of(self._learning_rate))
+        except UnsupportedError:
+            return {}
+        names = {name: member.name for name, member in self.members().items()}
+        text = json.dumps(config.model_dump(mode="json"))
+        return {self.key(CONFIG): {CONFIG_TEXT: text, CONFIG_NAMES: names}}
+
+    def _in_own_names(self, state_dict: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a state dictionary in Paddle's present names of the parameters, where it says the user's.
+
+        Paddle numbers its names in the order in which a process makes layers, and other processes make other ones.
+        """
+        state = dict(state_dict)
+        said = state.pop(self.key(CONFIG), {}).get(CONFIG_NAMES, {})
+        here = {member.name: name for name, member in self.members().items()}
+        if not set(said.values()) <= set(here):
+            return state
+        found = {}
+        for key, value in state.items():
+            name = key
+            while name and name not in said:
+                name = name.rpartition("_")[0]
+            found[f"{here[said[name]]}{key.removeprefix(name)}" if name else key] = value
+        return found
 
     def _taken(self, state: dict[str, Any], name: str) -> dict[str, Any]:
         """Return copies of what a state has of one of our own accumulators, by parameter, and take it out."""

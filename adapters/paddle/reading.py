@@ -13,12 +13,15 @@ import paddle
 from unirms.clipping import ClipByGlobalNorm
 from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
+from unirms.grouping import with_rate
+from unirms.protocol import NamedParameter
 from unirms.state import Array, OptimizerState
 
 from .. import common
 from . import schedules
+from .models import array_of, dtype_of
 from .names import LIVE, SLOTS
-from .operations import array
+from .operations import array, put
 from .optimizer import UniRMSProp
 
 _NAMES = "_unirms_names"
@@ -32,7 +35,7 @@ def remember_names(optimizer: Any, names: Sequence[str]) -> None:
 def config_of(optimizer: Any) -> RMSPropConfig:
     """Return the config with the present hyperparameters; see `Adapter.config_of`."""
     if isinstance(optimizer, UniRMSProp):
-        return common.with_rate(optimizer.live_config(), _rate(optimizer))
+        return with_rate(optimizer.live_config(), schedules.rate_of(optimizer._learning_rate))
     groups, known = _groups(optimizer), _known(optimizer)
     config = common.one_config(
         [
@@ -45,22 +48,29 @@ def config_of(optimizer: Any) -> RMSPropConfig:
     return common.with_seed(optimizer, _with_joint_clips(config, names))
 
 
+def parameters_of(optimizer: Any) -> list[NamedParameter]:
+    """Return what an optimizer updates; see `Adapter.parameters_of`."""
+    known = _known(optimizer)
+    return [NamedParameter(known[param.name].name, param, dtype_of(param)) for param in _every_parameter(optimizer)]
+
+
 def state_of(optimizer: Any) -> OptimizerState:
     """Return the accumulators; see `Adapter.state_of`."""
-    known = _known(optimizer)
-    slots = {slot: _slot(optimizer, slot, known) for slot in SLOTS}
+    params = parameters_of(optimizer)
+    slots = {slot: _slot(optimizer, slot, params) for slot in SLOTS}
+    plateau = schedules.plateau_of(optimizer._learning_rate)
     if not isinstance(optimizer, UniRMSProp):
-        return OptimizerState.of(0, slots)
-    params = {known[param.name].name: param for param in optimizer.every_parameter()}
+        return OptimizerState.of(schedules.updates_of(optimizer._learning_rate), slots, plateau=plateau)
     if optimizer.config.ema_decay > 0:  # before the first update it is the weights
-        means = {name: optimizer.average_of(param) for name, param in params.items()}
-        slots["average"] = _arrays({name: params[name] if mean is None else mean for name, mean in means.items()})
-    gathered = {name: optimizer.gathered_of(param) for name, param in params.items()}
+        means = {one.name: optimizer.average_of(one.value) for one in params}
+        slots["average"] = _arrays({one.name: _or(means[one.name], one.value) for one in params})
+    gathered = {one.name: optimizer.gathered_of(one.value) for one in params}
     return OptimizerState.of(
         optimizer.progress.read("updates"),
         slots,
         _arrays({name: total for name, total in gathered.items() if total is not None}),
         optimizer.progress.read("micro_step"),
+        plateau,
     )
 
 
@@ -73,9 +83,9 @@ def swap_average(optimizer: Any) -> None:
     for param in optimizer.every_parameter():
         mean = optimizer.average_of(param)
         if mean is not None:  # before the first update both are the same
-            weight = np.array(array(param))
-            _put(param, np.array(array(mean)))
-            _put(mean, weight)
+            weight = array_of(param)
+            put(param, array_of(mean))
+            put(mean, weight)
 
 
 def scale_of(param: Any) -> float:
@@ -83,24 +93,18 @@ def scale_of(param: Any) -> float:
     return float((getattr(param, "optimize_attr", None) or {}).get("learning_rate", 1.0))
 
 
-def _put(variable: Any, value: Array) -> None:
-    if isinstance(variable, paddle.Tensor):
-        variable.set_value(value)
-    else:
-        paddle.static.pir_io.set_var(variable.name, value)
-
-
 def _groups(optimizer: Any) -> list[Mapping[str, Any]]:
     params = optimizer._param_groups
     if params is None:
-        return [{"params": paddle.static.default_main_program().global_block().all_parameters()}]
+        found = paddle.static.default_main_program().global_block().all_parameters()
+        return [{"params": [param for param in found if not param.stop_gradient]}]
     return params if isinstance(params[0], dict) else [{"params": params}]
 
 
 def _config_of(optimizer: Any, group: Mapping[str, Any], param: Any) -> RMSPropConfig:
     """Return what a stock optimizer computes for one parameter."""
     regularizer = getattr(param, "regularizer", None)
-    rate, scale = _rate(optimizer), scale_of(param)
+    rate, scale = schedules.rate_of(optimizer._learning_rate), scale_of(param)
     native = {
         "learning_rate": float(optimizer.get_lr()) * scale,
         "weight_decay": regularizer if regularizer is not None else optimizer.regularization,
@@ -129,14 +133,6 @@ def _with_joint_clips(config: RMSPropConfig, groups: Sequence[Sequence[str]]) ->
         )
     over = [clip.model_copy(update={"over": "group"} if clip.by == "global_norm" else {}) for clip in config.clip]
     return config.replace(clip=tuple(over))
-
-
-def _rate(optimizer: Any) -> Any:
-    """Return the learning rate, or the schedule that it follows."""
-    rate = optimizer._learning_rate
-    if isinstance(rate, paddle.optimizer.lr.LRScheduler):
-        return schedules.schedule_of(rate)
-    return float(rate)
 
 
 @dataclass(frozen=True)
@@ -168,19 +164,50 @@ def _slots(momentum: float, centered: bool) -> frozenset[str]:
     return frozenset({"mean_square", *["momentum"] * (momentum > 0), *["mean_gradient"] * centered})
 
 
-def _slot(optimizer: Any, slot: str, known: Mapping[str, _Known]) -> dict[str, Array]:
-    """Return copies of one accumulator, of the parameters that use it."""
+def _every_parameter(optimizer: Any) -> list[Any]:
+    if isinstance(optimizer, UniRMSProp):
+        return optimizer.every_parameter()
+    return [param for group in _groups(optimizer) for param in group["params"]]
+
+
+def _slot(optimizer: Any, slot: str, params: Sequence[NamedParameter]) -> dict[str, Array]:
+    """Return copies of one accumulator, of the parameters that use it; where Paddle has none yet, what it begins as."""
     accumulator = f"{optimizer._name}_{SLOTS[slot]}" if optimizer._name else SLOTS[slot]
     made = optimizer._accumulators.get(accumulator, {})
-    if not optimizer._accumulators and optimizer._accumulators_holder:  # loaded, and not yet taken over at a step
-        tail = re.compile(rf"(.+)_{re.escape(accumulator)}_\d+")
-        matches = {key: tail.fullmatch(key) for key in optimizer._accumulators_holder}
-        made = {match[1]: optimizer._accumulators_holder[key] for key, match in matches.items() if match}
-    users = {name: one.name for name, one in known.items() if slot in one.slots}
-    return _arrays({users[name]: variable for name, variable in made.items() if name in users})
+    loaded = _loaded(optimizer, accumulator)
+    known = _known(optimizer)
+    found = {}
+    for param in params:
+        own = param.value.name
+        if slot in known[own].slots:
+            value = _or(made.get(own), loaded.get(own))
+            found[param.name] = _or(None if value is None else _array(value), _initial(optimizer, slot, param))
+    return found
+
+
+def _loaded(optimizer: Any, accumulator: str) -> dict[str, Any]:
+    """Return what was loaded of an accumulator and not yet taken over at a step, by Paddle's name of the parameter."""
+    tail = re.compile(rf"(.+)_{re.escape(accumulator)}_\d+")
+    matches = {key: tail.fullmatch(key) for key in optimizer._accumulators_holder}
+    return {match[1]: optimizer._accumulators_holder[key] for key, match in matches.items() if match}
+
+
+def _initial(optimizer: Any, slot: str, param: NamedParameter) -> Array:
+    """Return what an accumulator is made as; a stock class that starts elsewhere than at 0 has its made already."""
+    seeded = slot == "mean_square" and isinstance(optimizer, UniRMSProp)
+    dtype = "float32" if param.dtype == "bfloat16" else param.dtype
+    return np.full(param.shape, optimizer.config.initial_mean_square if seeded else 0.0, dtype)
+
+
+def _array(value: Any) -> Array | None:
+    return np.array(value) if isinstance(value, np.ndarray) else array(value)
+
+
+def _or(value: Any, otherwise: Any) -> Any:
+    return otherwise if value is None else value
 
 
 def _arrays(variables: Mapping[str, Any]) -> dict[str, Array]:
-    """Return copies of tensors, arrays or variables of a graph; those are left out that have no value yet."""
-    found = {name: np.array(v) if isinstance(v, np.ndarray) else array(v) for name, v in variables.items()}
+    """Return copies of tensors or variables of a graph; those are left out that have no value yet."""
+    found = {name: array(variable) for name, variable in variables.items()}
     return {name: value for name, value in found.items() if value is not None}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+import numpy as np
 from paddle.optimizer import lr
 
 from unirms.config import RMSPropConfig
@@ -13,11 +15,14 @@ from unirms.dialects.schedules.base import ScheduleClass
 from unirms.dialects.schedules.paddle import CLASSES
 from unirms.errors import ConfigError, UnsupportedError
 from unirms.schedules import AnySchedule, BaseSchedule, Plateau
+from unirms.schedules.plateau import PlateauState
 
 from .plateau import PlateauLR
 
 # A closed form in float64 and one of Paddle's classes part by rounding errors only.
 ROUNDING = 1e-9
+# Rates that a scheduler goes through one after the other to come to its place: a few seconds of them.
+LONGEST_REPLAY: Final = 10_000_000
 
 
 class ScheduleLR(lr.LRScheduler):
@@ -68,6 +73,15 @@ def scheduler_for(schedule: AnySchedule) -> Any:
     return getattr(lr, row.name)(**arguments)
 
 
+def rate_of(rate: Any) -> Any:
+    """Return the learning rate of an optimizer, or the schedule that it follows.
+
+    Raises:
+        UnsupportedError: a scheduler that no schedule of a config says.
+    """
+    return schedule_of(rate) if isinstance(rate, lr.LRScheduler) else float(rate)
+
+
 def schedule_of(scheduler: Any) -> AnySchedule:
     """Return the schedule, or the plateau, that a scheduler follows.
 
@@ -76,10 +90,7 @@ def schedule_of(scheduler: Any) -> AnySchedule:
     """
     if isinstance(scheduler, (ScheduleLR, PlateauLR)):
         return scheduler.schedule
-    name = type(scheduler).__name__
-    row = next((row for row in CLASSES.rows if type(scheduler) is getattr(lr, row.name)), None)
-    if row is None:
-        raise UnsupportedError(f"paddle: the learning rate follows a {name}, which no schedule of a config computes")
+    name, row = type(scheduler).__name__, _row_of(scheduler)
     try:
         schedule = row.schedule(NativeCall(name, **_arguments(scheduler, row)))
     except ConfigError as error:
@@ -89,13 +100,112 @@ def schedule_of(scheduler: Any) -> AnySchedule:
     return schedule
 
 
-def _arguments(scheduler: Any, row: ScheduleClass) -> dict[str, Any]:
+def updates_of(rate: Any) -> int:
+    """Return how many updates a scheduler has seen; 0 for a number, and for a plateau, which counts metrics."""
+    counts = isinstance(rate, lr.LRScheduler) and not isinstance(rate, lr.ReduceOnPlateau)
+    return max(int(rate.last_epoch), 0) if counts else 0
+
+
+def plateau_of(rate: Any) -> PlateauState | None:
+    """Return where a plateau has come to, Paddle's own or ours; None where the rate follows none."""
+    if not isinstance(rate, lr.ReduceOnPlateau):
+        return None
+    worst = math.inf if rate.mode == "min" else -math.inf
+    best = worst if rate.best is None else float(np.asarray(rate.best).item())
+    return PlateauState(float(rate.last_lr), best, int(rate.num_bad_epochs), int(rate.cooldown_counter))
+
+
+def check_place(rate: Any, updates: int) -> None:
+    """Raise an error where a scheduler cannot be brought to a number of updates.
+
+    Raises:
+        UnsupportedError: its class is not known, or computes each rate from the one before, over more updates than
+            anybody waits for.
+    """
+    if not isinstance(rate, lr.LRScheduler) or isinstance(rate, (ScheduleLR, PlateauLR)):
+        return
+    if _is_recursive(rate) and updates > LONGEST_REPLAY:
+        raise UnsupportedError(
+            f"paddle: a {type(rate).__name__} computes each rate from the one before, and {updates} of them are too "
+            "many to go through; give the optimizer a schedule of unirms"
+        )
+
+
+def place(rate: Any, updates: int, plateau: PlateauState | None) -> None:
+    """Bring a scheduler to where it is after so many updates, and a plateau to where a state has come to.
+
+    A scheduler that computes each rate from the one before goes through them all, so that it has their bits, too.
+    """
+    if isinstance(rate, lr.ReduceOnPlateau):
+        _place_plateau(rate, plateau or PlateauState(rate.base_lr, math.inf))
+    elif isinstance(rate, ScheduleLR):
+        rate.last_epoch = updates
+        rate.last_lr = rate.get_lr()
+    elif isinstance(rate, lr.LRScheduler):
+        fresh = _fresh(rate)
+        if _is_recursive(rate):
+            for _ in range(updates):
+                fresh.step()
+        elif updates:
+            fresh.last_epoch = updates - 1
+            fresh.step()
+        _take_over(rate, fresh)
+
+
+def _place_plateau(scheduler: Any, state: PlateauState) -> None:
+    scheduler.last_lr = state.rate
+    # Paddle's own never improves on an infinity, of which a fraction is NaN.
+    scheduler.best = state.best if math.isfinite(state.best) else None
+    scheduler.num_bad_epochs, scheduler.cooldown_counter = state.bad, state.cooldown
+
+
+def _is_recursive(scheduler: Any) -> bool:
+    inner = getattr(scheduler, "learning_rate", None)
+    return _row_of(scheduler).recursive or (isinstance(inner, lr.LRScheduler) and _is_recursive(inner))
+
+
+def _fresh(scheduler: Any) -> Any:
+    """Return a scheduler like this one, at update 0."""
+    kept = _kept(scheduler, _row_of(scheduler))
+    return type(scheduler)(**{k: _fresh(v) if isinstance(v, lr.LRScheduler) else v for k, v in kept.items()})
+
+
+def _take_over(scheduler: Any, other: Any) -> None:
+    """Put a scheduler where another of its kind is."""
+    for name in ("last_epoch", "last_lr", "T_cur", "T_i"):
+        if name in vars(other):
+            setattr(scheduler, name, getattr(other, name))
+    inner = getattr(scheduler, "learning_rate", None)
+    if isinstance(inner, lr.LRScheduler):
+        _take_over(inner, other.learning_rate)
+
+
+def _row_of(scheduler: Any) -> ScheduleClass:
+    """Return the row of a scheduler's class.
+
+    Raises:
+        UnsupportedError: there is none.
+    """
+    row = next((row for row in CLASSES.rows if type(scheduler) is getattr(lr, row.name)), None)
+    if row is None:
+        raise UnsupportedError(
+            f"paddle: the learning rate follows a {type(scheduler).__name__}, which no schedule of a config computes"
+        )
+    return row
+
+
+def _kept(scheduler: Any, row: ScheduleClass) -> dict[str, Any]:
     """Return what a scheduler was made with; Paddle keeps a learning rate that is a number as `base_lr`."""
     kept = {name: getattr(scheduler, name) for name in row.arguments if name != "learning_rate"}
     if "learning_rate" in row.arguments:
-        rate = scheduler.learning_rate if isinstance(scheduler, lr.LinearWarmup) else scheduler.base_lr
-        kept["learning_rate"] = schedule_of(rate) if isinstance(rate, lr.LRScheduler) else rate
+        kept["learning_rate"] = scheduler.learning_rate if isinstance(scheduler, lr.LinearWarmup) else scheduler.base_lr
     return kept
+
+
+def _arguments(scheduler: Any, row: ScheduleClass) -> dict[str, Any]:
+    """Return what a scheduler was made with, schedules in the place of schedulers."""
+    kept = _kept(scheduler, row)
+    return {name: schedule_of(value) if isinstance(value, lr.LRScheduler) else value for name, value in kept.items()}
 
 
 def _check_place(scheduler: Any, schedule: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
@@ -14,17 +15,19 @@ from unirms.errors import UnsupportedError
 from unirms.protocol import Adapter, NamedParameter
 from unirms.reference import Hyperparameters, bias_correction, ema_decay
 from unirms.semantics import Difference
-from unirms.state import OptimizerState
+from unirms.state import Array, OptimizerState
 from unirms.translation import Native
 
 from .. import common
-from . import accumulators, groups, preparing, schedules
+from . import accumulators, groups, preparing, schedules, states
 from .accumulators import SLOTS, Group, real
 from .plateau import PlateauLR
 from .preparing import Gradient
 from .rates import ATTRIBUTE
 from .rule import average_weights, rmsprop, rmsprop_on_rows
 
+CONFIG = "unirms"
+"""Key in the state dictionary of an exact optimizer: what it was built from; its groups say what holds now."""
 # Complex parameters are pairs of reals.
 DTYPES = ("float32", "float64", "float16", "bfloat16", "complex64", "complex128")
 
@@ -65,6 +68,13 @@ class UniRMSProp(torch.optim.RMSprop):
         scheduler = schedules.scheduler_of(self)
         own = {"config": self.config, "updated": self.updated, ATTRIBUTE: scheduler}
         return {**super().__getstate__(), **own}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what the stock class returns, and under `CONFIG` what it was built from, as JSON.
+
+        `torch.load(weights_only=True)` reads it, and `load_state_dict` passes over it, that of the stock class too.
+        """
+        return {**super().state_dict(), CONFIG: json.dumps(self.config.model_dump(mode="json"))}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -203,11 +213,38 @@ class TorchAdapter:
 
     def config_of(self, optimizer: Any) -> RMSPropConfig:
         """Return the config with the hyperparameters that the groups hold now; see `groups.config_of`."""
-        return groups.config_of(optimizer, optimizer.config if isinstance(optimizer, UniRMSProp) else None)
+        return groups.config_of(optimizer, _built_from(optimizer))
 
     def state_of(self, optimizer: Any) -> OptimizerState:
-        """Return the accumulators; parameters that have not stepped yet are left out."""
-        return accumulators.state_of(optimizer)
+        """Return the accumulators of all parameters, and the place of a plateau."""
+        return states.state_of(optimizer, _built_from(optimizer))
+
+    def parameters_of(self, optimizer: Any) -> list[NamedParameter]:
+        """Return all parameters in the order of their groups."""
+        return states.parameters_of(optimizer)
+
+    def restore(self, optimizer: Any, state: OptimizerState) -> None:
+        """Write a state into the optimizer and the scheduler that came with it.
+
+        One of PyTorch's schedulers cannot be found from here: its user loads its own state.
+        """
+        states.restore(optimizer, _built_from(optimizer), state)
+
+    def weights_of(self, model: Any) -> list[NamedParameter]:
+        """Return the floating-point and complex tensors in the state of a Module, or the given parameters."""
+        return states.weights_of(model)
+
+    def array_of(self, value: Any) -> Array:
+        """Return a copy of a tensor."""
+        return states.array_of(value)
+
+    def assign(self, value: Any, array: Array) -> None:
+        """Write an array into a tensor."""
+        states.assign(value, array)
+
+
+def _built_from(optimizer: torch.optim.Optimizer) -> RMSPropConfig | None:
+    return optimizer.config if isinstance(optimizer, UniRMSProp) else None
 
 
 ADAPTER: Adapter = TorchAdapter()

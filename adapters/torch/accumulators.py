@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 from unirms.config import RMSPropConfig
-from unirms.state import OptimizerState
 
 State = dict[str, Any]
 Group = Mapping[str, Any]
@@ -85,23 +83,6 @@ def names_of(optimizer: torch.optim.Optimizer) -> list[tuple[str, torch.Tensor]]
     return named
 
 
-def state_of(optimizer: torch.optim.Optimizer) -> OptimizerState:
-    """Return the accumulators; parameters that have not stepped yet are left out."""
-    slots: dict[str, dict[str, np.ndarray[Any, Any]]] = {slot: {} for slot in SLOTS}
-    sums: dict[str, np.ndarray[Any, Any]] = {}
-    steps, micro_steps = [0], [0]
-    for name, param in names_of(optimizer):
-        state = optimizer.state.get(param, {})
-        steps.append(int(state.get("step", 0)))
-        micro_steps.append(state.get(MICRO_STEP, 0))
-        for slot, key in SLOTS.items():
-            if key in state:
-                slots[slot][name] = _array(state[key])
-        if state.get(COUNT, 0) > 0:
-            sums[name] = _array(state[SUM])
-    return OptimizerState.of(max(steps), slots, sums, max(micro_steps))
-
-
 def swap_average(optimizer: torch.optim.Optimizer) -> None:
     """Exchange the weights and their running means in place; before the first update they are the same."""
     with torch.no_grad():
@@ -115,10 +96,3 @@ def swap_average(optimizer: torch.optim.Optimizer) -> None:
 def _filled(param: torch.Tensor, value: float) -> torch.Tensor:
     """Return a tensor like a parameter; both parts of a complex number are the value."""
     return torch.full_like(param, complex(value, value) if param.is_complex() else value)
-
-
-def _array(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """Return a copy; bfloat16, which NumPy has not, comes as float32, which holds it exactly."""
-    tensor = tensor.detach().cpu()
-    copy: np.ndarray[Any, Any] = (tensor.float() if tensor.dtype is torch.bfloat16 else tensor).numpy().copy()
-    return copy

@@ -11,6 +11,7 @@ from unirms.config import RMSPropConfig
 from unirms.dialects.schedules.torch import PLATEAU
 from unirms.errors import ConfigError
 from unirms.schedules import Plateau
+from unirms.schedules.plateau import PlateauState
 
 from .rates import ATTRIBUTE, Group, holds, index_of, multiple, put
 
@@ -59,6 +60,19 @@ class PlateauLR(torch.optim.lr_scheduler.ReduceLROnPlateau):
     def multiple(self, index: int) -> float:
         """Return the rate of the group of that number as a multiple of the plateau's."""
         return multiple(self.factors, index)
+
+    def place(self) -> PlateauState:
+        """Return where it has come to."""
+        return PlateauState(self.rate, float(self.best), self.num_bad_epochs, self.cooldown_counter)
+
+    def go_to(self, place: PlateauState) -> None:
+        """Come to a place; groups that hold a rate from elsewhere keep it."""
+        driven = [group for group in self.optimizer.param_groups if self.drives(group)]
+        self.rate, self.best = place.rate, place.best
+        self.num_bad_epochs, self.cooldown_counter = place.bad, place.cooldown
+        for group in driven:
+            put(group, self.rate * self.multiple(index_of(self.optimizer, group)))
+        self._last_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
 
     def drives(self, group: Group) -> bool:
         """Return whether the group holds the rate of this plateau, and not one from elsewhere."""

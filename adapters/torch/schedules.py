@@ -14,6 +14,7 @@ import torch
 
 from unirms.config import RMSPropConfig
 from unirms.schedules import AnySchedule, BaseSchedule, Plateau
+from unirms.schedules.plateau import PlateauState
 
 from .plateau import PlateauLR
 from .rates import ATTRIBUTE, Group, holds, index_of, multiple, put
@@ -89,6 +90,15 @@ class ScheduleLR(torch.optim.lr_scheduler.LRScheduler):
         for group, rate in zip(self.optimizer.param_groups, self.get_lr(), strict=True):
             put(group, rate)
 
+    def go_to(self, last_epoch: int) -> None:
+        """Come to where so many updates are completed; groups that hold a rate from elsewhere keep it."""
+        driven = [group for group in self.optimizer.param_groups if self.drives(group)]
+        self.last_epoch, self._step_count = last_epoch, last_epoch + 1
+        rates = self.get_lr()
+        for group in driven:
+            put(group, rates[index_of(self.optimizer, group)])
+        self._last_lr = [float(group["lr"]) for group in self.optimizer.param_groups]
+
     def drives(self, group: Group) -> bool:
         """Return whether the group holds the rate of this schedule, and not one from elsewhere."""
         return holds(group, self.get_lr()[index_of(self.optimizer, group)])
@@ -105,6 +115,21 @@ def follow(optimizer: torch.optim.Optimizer, config: RMSPropConfig, factors: Seq
 def scheduler_of(optimizer: torch.optim.Optimizer) -> ScheduleLR | PlateauLR | None:
     """Return the scheduler that the optimizer keeps; schedulers of PyTorch cannot be found from it."""
     return getattr(optimizer, ATTRIBUTE, None)
+
+
+def plateau_of(optimizer: torch.optim.Optimizer) -> PlateauState | None:
+    """Return where the plateau that the optimizer keeps has come to; None where it keeps none."""
+    scheduler = scheduler_of(optimizer)
+    return scheduler.place() if isinstance(scheduler, PlateauLR) else None
+
+
+def go_to(optimizer: torch.optim.Optimizer, step: int, plateau: PlateauState | None) -> None:
+    """Bring the scheduler that the optimizer keeps to a count of completed updates, or to the place of a plateau."""
+    scheduler = scheduler_of(optimizer)
+    if isinstance(scheduler, ScheduleLR):
+        scheduler.go_to(step)
+    elif isinstance(scheduler, PlateauLR) and plateau is not None:
+        scheduler.go_to(plateau)
 
 
 def schedule_of(optimizer: torch.optim.Optimizer, group: Group) -> AnySchedule | None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 import unirms
-from unirms.registry import framework
+from unirms.registry import adapter, framework
 from unirms.schedules import Plateau
 from unirms.state import OptimizerState, SparseGradient
 
@@ -40,6 +41,25 @@ class Run(Protocol):
 
     def state(self) -> OptimizerState:
         """Return copies of the accumulators; bfloat16 comes as float32."""
+        ...
+
+    def save(self, folder: Path) -> Path:
+        """Write weights, optimizer and scheduler into an empty folder, as users of the framework do.
+
+        Returns the file, the folder, or the prefix of the files that `load` takes.
+        """
+        ...
+
+    def load(self, path: Path) -> None:
+        """Take over what `save` has written into a run that has not begun, by the framework's own means."""
+        ...
+
+    def snapshot(self) -> OptimizerState:
+        """Return the state with its config and the weights, as `unirms.state_of(optimizer, model=…)` does."""
+        ...
+
+    def resume(self, state: OptimizerState) -> None:
+        """Go on from a state with weights, in the names and layouts of this run; begun or not."""
         ...
 
 
@@ -108,6 +128,11 @@ def step_schedule(optimizer: Any) -> None:
     scheduler = unirms.lr_scheduler(optimizer)
     if scheduler is not None and not isinstance(getattr(scheduler, "schedule", None), Plateau):
         scheduler.step()
+
+
+def accumulators(optimizer: Any, name: str) -> OptimizerState:
+    """Return copies of an optimizer's arrays, without its config, which `unirms.state_of` works out at every call."""
+    return adapter(name).state_of(optimizer)
 
 
 def driver(name: str) -> Driver:

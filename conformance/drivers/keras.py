@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from unirms.registry import FRAMEWORKS
@@ -21,7 +22,7 @@ import unirms  # noqa: E402
 from unirms.errors import UnsupportedError  # noqa: E402
 from unirms.state import OptimizerState, SparseGradient  # noqa: E402
 
-from . import Array, Arrays, Driver, Make, Training  # noqa: E402
+from . import Array, Arrays, Driver, Make, Training, accumulators  # noqa: E402
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -70,7 +71,26 @@ class KerasRun:
 
     def state(self) -> OptimizerState:
         """Return copies of the accumulators."""
-        return unirms.state_of(self.optimizer)
+        return accumulators(self.optimizer, "keras")
+
+    def save(self, folder: Path) -> Path:
+        """Write a `tf.train.Checkpoint`, as loops without a model do; return its prefix."""
+        return Path(self._checkpoint().save(str(folder / "checkpoint")))
+
+    def load(self, path: Path) -> None:
+        """Take over such a checkpoint."""
+        self._checkpoint().restore(str(path)).assert_existing_objects_matched()
+
+    def snapshot(self) -> OptimizerState:
+        """Return the state with its config and the weights: what `resume` takes."""
+        return unirms.state_of(self.optimizer, model=self.params)
+
+    def resume(self, state: OptimizerState) -> None:
+        """Take over a state and its weights, live."""
+        unirms.restore(self.optimizer, state, model=self.params)
+
+    def _checkpoint(self) -> Any:
+        return tf.train.Checkpoint(optimizer=self.optimizer, parameters=list(self.params.values()))
 
 
 class ForeignKerasRun:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 # Read when MindSpore is loaded: errors only, no warnings of the compiler.
@@ -16,7 +18,7 @@ import unirms
 from unirms.errors import UnsupportedError
 from unirms.state import OptimizerState, SparseGradient
 
-from . import Array, Arrays, Driver, Make, Training
+from . import Array, Arrays, Driver, Make, Training, accumulators
 
 DTYPES = ("float32", "float64", "float16")
 MODES = {"pynative": mindspore.PYNATIVE_MODE, "graph": mindspore.GRAPH_MODE}
@@ -46,7 +48,36 @@ class MindSporeRun:
 
     def state(self) -> OptimizerState:
         """Return copies of the accumulators."""
-        return unirms.state_of(self.optimizer)
+        return accumulators(self.optimizer, "mindspore")
+
+    def save(self, folder: Path) -> Path:
+        """Write MindSpore's usual checkpoint, which has the weights and the optimizer's Parameters; return the file.
+
+        What no Parameter holds, the place of a plateau, comes as text, as ``append_dict`` takes it.
+        """
+        scheduler = unirms.lr_scheduler(self.optimizer)
+        added = {} if scheduler is None else {"plateau": json.dumps(scheduler.state_dict())}
+        path = folder / "run.ckpt"
+        mindspore.save_checkpoint(self.optimizer, str(path), append_dict=added)
+        return path
+
+    def load(self, path: Path) -> None:
+        """Load such a checkpoint into this run, which has not begun yet, as users of MindSpore do."""
+        found = mindspore.load_checkpoint(str(path))
+        mindspore.load_param_into_net(self.optimizer, found)
+        scheduler = unirms.lr_scheduler(self.optimizer)
+        if scheduler is not None and "plateau" in found:
+            scheduler.load_state_dict(json.loads(found["plateau"]))
+
+    def snapshot(self) -> OptimizerState:
+        """Return the state with its config and the weights: what `resume` takes."""
+        mindspore.set_context(mode=self.mode)
+        return unirms.state_of(self.optimizer, model=self.params)
+
+    def resume(self, state: OptimizerState) -> None:
+        """Put the weights and the accumulators of a state into this run."""
+        mindspore.set_context(mode=self.mode)
+        unirms.restore(self.optimizer, state, model=self.params)
 
 
 def _tensor(name: str, grad: Array | SparseGradient | None) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,18 +19,26 @@ import unirms
 from unirms.errors import UnsupportedError
 from unirms.state import OptimizerState, SparseGradient
 
-from . import Array, Arrays, Driver, Make, Run, Training, step_schedule
+from . import Array, Arrays, Driver, Make, Run, Training, accumulators, step_schedule
 
 # On CPU, add, divide, sqrt and rmsprop have no kernels for float16 and bfloat16.
 DTYPES = ("float32", "float64")
+# Of Paddle's state dictionaries: the parameter's own name by the key of each, and where the scheduler is.
+NAME_TABLE = "StructuredToParameterName@@"
+SCHEDULER = "LR_Scheduler"
 
 
 class DynamicRun:
-    """Parameters with gradients set by hand, and `optimizer.step()`."""
+    """Parameters with gradients set by hand, and `optimizer.step()`.
+
+    Parameters and accumulators have names as in a process of their own, by which Paddle finds them in a checkpoint.
+    """
 
     def __init__(self, make: Make, params: Arrays) -> None:
-        self.params = {name: _parameter(value) for name, value in params.items()}
-        self.optimizer = make(self.params)
+        self._names = paddle.base.unique_name.UniqueNameGenerator()
+        with paddle.utils.unique_name.guard(self._names):
+            self.params = {name: _parameter(value) for name, value in params.items()}
+            self.optimizer = make(self.params)
 
     def step(self, grads: Mapping[str, Array | SparseGradient], learning_rate: float | None) -> None:
         """Hand over one gradient for each name, none for the other parameters, and step."""
@@ -37,7 +46,8 @@ class DynamicRun:
             self.optimizer.set_lr(learning_rate)
         for name, param in self.params.items():
             param.grad = _gradient(grads[name], param) if name in grads else None
-        self.optimizer.step()
+        with paddle.utils.unique_name.guard(self._names):
+            self.optimizer.step()
         self.optimizer.clear_grad(set_to_zero=False)
         if learning_rate is None:
             step_schedule(self.optimizer)
@@ -48,7 +58,29 @@ class DynamicRun:
 
     def state(self) -> OptimizerState:
         """Return copies of the accumulators."""
-        return unirms.state_of(self.optimizer)
+        return accumulators(self.optimizer, "paddle")
+
+    def save(self, folder: Path) -> Path:
+        """Write `checkpoint.pdparams` and `checkpoint.pdopt`; return the second, beside which the other is found."""
+        paddle.save(self.params, str(folder / "checkpoint.pdparams"))
+        paddle.save(self.optimizer.state_dict(), str(folder / "checkpoint.pdopt"))
+        return folder / "checkpoint.pdopt"
+
+    def load(self, path: Path) -> None:
+        """Load what `save` has written into this run, as a process does that has made the same parameters."""
+        for name, value in paddle.load(str(path.with_suffix(".pdparams"))).items():
+            self.params[name].set_value(value)
+        self.optimizer.set_state_dict(paddle.load(str(path)))
+
+    def snapshot(self) -> OptimizerState:
+        """Return the state with its config and the weights: what `resume` takes."""
+        with paddle.utils.unique_name.guard(self._names):
+            return unirms.state_of(self.optimizer, model=self.params)
+
+    def resume(self, state: OptimizerState) -> None:
+        """Go on from a state with weights."""
+        with paddle.utils.unique_name.guard(self._names):
+            unirms.restore(self.optimizer, state, model=self.params)
 
 
 class ForeignDynamicRun:
@@ -86,7 +118,9 @@ class StaticRun:
         self.program, self.startup = paddle.static.Program(), paddle.static.Program()
         self.scope, self.executor = paddle.static.Scope(), paddle.static.Executor(paddle.CPUPlace())
         with self._inside(), paddle.utils.unique_name.guard():
-            self.params = {name: _variable(value) for name, value in params.items()}
+            self.params = {
+                name: _variable(f"parameter_{index}", value) for index, (name, value) in enumerate(params.items())
+            }
             # d(sum(p * g))/dp is 1.0 * g, so the optimizer sees the bits that are fed.
             fed = {name: _feed(index, value) for index, (name, value) in enumerate(params.items())}
             self.feeds = {name: value.name for name, value in fed.items()}
@@ -120,7 +154,43 @@ class StaticRun:
     def state(self) -> OptimizerState:
         """Return copies of the accumulators."""
         with self._inside():
-            return unirms.state_of(self.optimizer)
+            return accumulators(self.optimizer, "paddle")
+
+    def save(self, folder: Path) -> Path:
+        """Write the program's variables, and where the scheduler is, to files like those of `DynamicRun.save`."""
+        table = {name: param.name for name, param in self.params.items()}
+        with self._inside():
+            paddle.save({**self._saved("param"), NAME_TABLE: table}, str(folder / "checkpoint.pdparams"))
+            scheduler = unirms.lr_scheduler(self.optimizer)
+            place = {} if scheduler is None else {SCHEDULER: scheduler.state_dict()}
+            paddle.save({**self._saved("opt"), **place}, str(folder / "checkpoint.pdopt"))
+        return folder / "checkpoint.pdopt"
+
+    def load(self, path: Path) -> None:
+        """Load what `save` has written into this run."""
+        with self._inside():
+            found = paddle.load(str(path), return_numpy=True)
+            place = found.pop(SCHEDULER, None)
+            if place is not None:
+                unirms.lr_scheduler(self.optimizer).set_state_dict(place)
+            values = paddle.load(str(path.with_suffix(".pdparams")), return_numpy=True)
+            names = {name: param.name for name, param in self.params.items()}
+            found |= {names.get(key, key): value for key, value in values.items()}
+            paddle.static.set_program_state(self.program, found)
+
+    def snapshot(self) -> OptimizerState:
+        """Return the state with its config and the weights: what `resume` takes."""
+        with self._inside():
+            return unirms.state_of(self.optimizer, model=self.params)
+
+    def resume(self, state: OptimizerState) -> None:
+        """Go on from a state with weights."""
+        with self._inside():
+            unirms.restore(self.optimizer, state, model=self.params)
+
+    def _saved(self, mode: str) -> dict[str, Any]:
+        names = {param.name: name for name, param in self.params.items()}
+        return {names.get(key, key): value for key, value in self.program.state_dict(mode, self.scope).items()}
 
     @contextlib.contextmanager
     def _inside(self) -> Iterator[None]:
@@ -194,10 +264,9 @@ def _gradient(grad: Array | SparseGradient, param: Any) -> Any:
     return made
 
 
-def _variable(value: Array) -> Any:
-    return paddle.create_parameter(
-        list(value.shape), str(value.dtype), default_initializer=paddle.nn.initializer.Constant(0.0)
-    )
+def _variable(name: str, value: Array) -> Any:
+    zeros = paddle.nn.initializer.Constant(0.0)
+    return paddle.create_parameter(list(value.shape), str(value.dtype), name=name, default_initializer=zeros)
 
 
 def _feed(index: int, value: Array) -> Any:

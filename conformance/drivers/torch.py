@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import unirms
 from unirms.errors import UnsupportedError
 from unirms.state import OptimizerState, SparseGradient
 
-from . import Array, Arrays, Driver, Make, Training, step_schedule
+from . import Array, Arrays, Driver, Make, Training, accumulators, step_schedule
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -46,7 +47,37 @@ class TorchRun:
 
     def state(self) -> OptimizerState:
         """Return copies of the accumulators."""
-        return unirms.state_of(self.optimizer)
+        return accumulators(self.optimizer, "torch")
+
+    def save(self, folder: Path) -> Path:
+        """Write weights, optimizer and scheduler to one file, as PyTorch's tutorials do."""
+        scheduler = unirms.lr_scheduler(self.optimizer)
+        whole = {
+            "model": {name: param.detach() for name, param in self.params.items()},
+            "optimizer": self.optimizer.state_dict(),
+            **({} if scheduler is None else {"scheduler": scheduler.state_dict()}),
+        }
+        torch.save(whole, folder / "checkpoint.pt")
+        return folder / "checkpoint.pt"
+
+    def load(self, path: Path) -> None:
+        """Take over what is in such a file, by PyTorch's own means."""
+        whole = torch.load(path, weights_only=True)
+        with torch.no_grad():
+            for name, param in self.params.items():
+                param.copy_(whole["model"][name])
+        self.optimizer.load_state_dict(whole["optimizer"])
+        scheduler = unirms.lr_scheduler(self.optimizer)
+        if scheduler is not None:
+            scheduler.load_state_dict(whole["scheduler"])
+
+    def snapshot(self) -> OptimizerState:
+        """Return the state with its config and the weights: what `resume` takes."""
+        return unirms.state_of(self.optimizer, model=self.params)
+
+    def resume(self, state: OptimizerState) -> None:
+        """Go on from a state with weights."""
+        unirms.restore(self.optimizer, state, model=self.params)
 
     def _gradient(self, grad: Array | SparseGradient, param: torch.Tensor) -> torch.Tensor:
         if not isinstance(grad, SparseGradient):

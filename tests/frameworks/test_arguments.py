@@ -3,23 +3,17 @@
 A new argument upstream fails these tests until its dialect says whether it is mapped, not about the update, or refused.
 """
 
-import importlib.util
 import inspect
 import pkgutil
 import re
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+import arguments
 from unirms import dialects
 from unirms.dialects.table import rows
-
-# pytest's importlib mode knows no siblings.
-_SPEC = importlib.util.spec_from_file_location("arguments", Path(__file__).parent.with_name("arguments.py"))
-arguments = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(arguments)
 
 # MindSpore's experimental base class asks for what its Adam has.
 OF_OTHER_CLASSES = {"mindspore-experimental": {"amsgrad", "max_exp_avg_sq"}}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import schedule_examples
 import unirms
 from unirms import RMSPropConfig, reference, schedules
 from unirms.adapters.keras import ADAPTER, UniRMSProp
@@ -333,7 +334,8 @@ def test_config_of_reads_an_optimizer_of_the_users():
     optimizer = keras.optimizers.RMSprop(0.25, rho=0.5, clipnorm=1.0, loss_scale_factor=2.0)
     expected = RMSPropConfig.from_native("keras", learning_rate=0.25, rho=0.5, clipnorm=1.0, loss_scale_factor=2.0)
     assert unirms.config_of(optimizer) == expected
-    assert unirms.state_of(optimizer) == unirms.state.OptimizerState(step=0, mean_square={})
+    state = unirms.state_of(optimizer)
+    assert (state.step, state.mean_square, state.config) == (0, {}, expected)
 
 
 @pytest.mark.parametrize("make", [keras.optimizers.RMSprop, lambda **a: UniRMSProp(RMSPropConfig(), **a)])
@@ -684,59 +686,8 @@ def test_a_network_trains_alike_with_the_driver(driver, rng):
 
 # ---- schedules ---------------------------------------------------------------------------------------------------
 
-PEAK = 0.05
-# Lengths of 41 and 49: their float32 and float64 reciprocals are too small, which moves the steps of compiled stairs.
-SCHEDULES = {
-    "constant": schedules.Constant(learning_rate=PEAK),
-    "step": schedules.Step(initial_learning_rate=PEAK, step_size=49, gamma=0.5),
-    "step up": schedules.Step(initial_learning_rate=PEAK / 10, step_size=30, gamma=1.5),
-    "multi_step": schedules.MultiStep(initial_learning_rate=PEAK, milestones=[3, 50, 50], gamma=0.3),
-    "piecewise": schedules.Piecewise(boundaries=[1, 50, 55], learning_rates=[0.01, PEAK, 0.0, 0.02]),
-    "exponential": schedules.Exponential(initial_learning_rate=PEAK, decay_rate=0.97),
-    "exponential, slow": schedules.Exponential(initial_learning_rate=PEAK, decay_rate=0.999),
-    "exponential staircase": schedules.Exponential(
-        initial_learning_rate=PEAK, decay_rate=0.9, decay_steps=2.4, staircase=True
-    ),
-    "natural_exponential": schedules.NaturalExponential(initial_learning_rate=PEAK, decay_rate=0.3, decay_steps=25),
-    "inverse_time": schedules.InverseTime(initial_learning_rate=PEAK, decay_rate=0.5, decay_steps=30),
-    "inverse_time staircase": schedules.InverseTime(
-        initial_learning_rate=PEAK, decay_rate=0.5, decay_steps=41, staircase=True
-    ),
-    "polynomial": schedules.Polynomial(
-        initial_learning_rate=PEAK, end_learning_rate=0.001, decay_steps=40.5, power=0.5
-    ),
-    "polynomial of power 2": schedules.Polynomial(initial_learning_rate=PEAK, decay_steps=50, power=2),
-    "polynomial cycle": schedules.Polynomial(initial_learning_rate=PEAK, decay_steps=49, power=2, cycle=True),
-    "linear": schedules.Linear(initial_learning_rate=PEAK, decay_steps=50),
-    "linear up": schedules.Linear(initial_learning_rate=0.0, end_learning_rate=PEAK, decay_steps=50),
-    "cosine": schedules.Cosine(initial_learning_rate=PEAK, end_learning_rate=0.001, decay_steps=50),
-    "cosine periodic": schedules.Cosine(initial_learning_rate=PEAK, decay_steps=24.5, periodic=True),
-    "cosine_restarts": schedules.CosineRestarts(initial_learning_rate=PEAK, first_period=7, period_factor=2),
-    "cosine_restarts, equal": schedules.CosineRestarts(initial_learning_rate=PEAK, first_period=49, peak_factor=0.5),
-    "one_cycle": schedules.OneCycle(max_learning_rate=PEAK, total_steps=55),
-    "one_cycle of three": schedules.OneCycle(
-        max_learning_rate=PEAK, total_steps=55, pct_start=0.4, anneal_strategy="linear", three_phase=True
-    ),
-    "noam": schedules.Noam(factor=0.5, d_model=64, warmup_steps=25),
-    "warmup": schedules.Warmup(warmup_steps=20, after=schedules.Cosine(initial_learning_rate=PEAK, decay_steps=30)),
-    "warmup overlapping": schedules.Warmup(
-        warmup_steps=20,
-        end_learning_rate=0.01,
-        after=schedules.Linear(initial_learning_rate=PEAK, decay_steps=50),
-        overlap=True,
-    ),
-    "sequence": schedules.Sequence(
-        schedules=[
-            schedules.Constant(learning_rate=0.01),
-            schedules.Cosine(initial_learning_rate=PEAK, decay_steps=50),
-        ],
-        boundaries=[30],
-    ),
-    "sampled": schedules.Sampled(
-        schedule=schedules.Step(initial_learning_rate=PEAK, step_size=49, gamma=0.5), every=3, offset=2
-    ),
-    "table": schedules.Table(learning_rates=[0.01, 0.03, PEAK, 0.02]),
-}
+SCHEDULES = schedule_examples.SCHEDULES
+PEAK = schedule_examples.PEAK
 NATIVE = {
     "piecewise": "PiecewiseConstantDecay",
     "exponential": "ExponentialDecay",

@@ -11,6 +11,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore.experimental import optim as experimental
 from mindspore.nn.optim.optimizer import opt_init_args_register
 
+import schedule_examples
 import unirms
 from unirms import RMSPropConfig, reference, schedules
 from unirms.adapters import mindspore as adapter
@@ -674,33 +675,10 @@ def test_the_driver_trains(driver, rng):
 
 # Schedules
 
-PEAK = 0.05
-SCHEDULES = {
-    "constant": schedules.Constant(learning_rate=PEAK),
-    "step": schedules.Step(initial_learning_rate=PEAK, step_size=49, gamma=0.5),
-    "multi_step": schedules.MultiStep(initial_learning_rate=PEAK, milestones=[3, 60, 60], gamma=0.3),
-    "piecewise": schedules.Piecewise(boundaries=[1, 50, 90], learning_rates=[0.01, PEAK, 0.0, 0.02]),
-    "exponential": schedules.Exponential(initial_learning_rate=PEAK, decay_rate=0.97, decay_steps=2.4, staircase=True),
-    "natural_exponential": schedules.NaturalExponential(initial_learning_rate=PEAK, decay_rate=0.3, decay_steps=25),
-    "inverse_time": schedules.InverseTime(initial_learning_rate=PEAK, decay_rate=0.5, decay_steps=30),
-    "polynomial": schedules.Polynomial(initial_learning_rate=PEAK, decay_steps=49, power=0.5, cycle=True),
-    "linear": schedules.Linear(initial_learning_rate=0.0, end_learning_rate=PEAK, decay_steps=70),
-    "cosine": schedules.Cosine(initial_learning_rate=PEAK, end_learning_rate=0.001, decay_steps=80),
-    "cosine, periodic": schedules.Cosine(initial_learning_rate=PEAK, decay_steps=24.5, periodic=True),
-    "cosine_restarts": schedules.CosineRestarts(initial_learning_rate=PEAK, first_period=7, period_factor=2),
-    "one_cycle": schedules.OneCycle(max_learning_rate=PEAK, total_steps=90),
-    "noam": schedules.Noam(factor=0.5, d_model=64, warmup_steps=40),
-    "warmup": schedules.Warmup(warmup_steps=20, after=schedules.Linear(initial_learning_rate=PEAK, decay_steps=60)),
-    "sequence": schedules.Sequence(
-        schedules=[
-            schedules.Constant(learning_rate=0.01),
-            schedules.Cosine(initial_learning_rate=PEAK, decay_steps=50),
-        ],
-        boundaries=[30],
-    ),
-    "sampled": schedules.Sampled(schedule=schedules.Cosine(initial_learning_rate=PEAK, decay_steps=400), every=3),
-    "table": schedules.Table(learning_rates=[0.01, 0.03, PEAK, 0.02]),
-}
+PEAK = schedule_examples.PEAK
+# Each is compiled several times: one of each kind, and three whose formulas have branches of their own.
+BRANCHING = ("exponential staircase", "polynomial cycle", "cosine periodic")
+SCHEDULES = {name: schedule_examples.SCHEDULES[name] for name in (*schedules.KINDS, *BRANCHING)}
 SCHEDULED = {"stock": STOCK, "exact": BASE}
 # The rate is computed alike in both modes, because MindSpore's RMSProp compiles its update in PyNative mode as well.
 EVERYWHERE = ["step", "warmup", "table"]

@@ -1,11 +1,9 @@
 """PaddlePaddle: groups, clips, accumulation, averages and the rest of the config, every step beside the reference."""
 
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+import paddle_runs as runs
 import unirms
 from unirms import ParameterGroup, RMSPropConfig, SparseGradient, schedules
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
@@ -17,9 +15,6 @@ from unirms.adapters.paddle import graph as paddle_graph  # isort: skip
 from unirms.adapters.paddle import preparing as paddle_preparing  # isort: skip
 from unirms.adapters.paddle import UniRMSProp  # isort: skip
 
-_SPEC = importlib.util.spec_from_file_location("paddle_runs", Path(__file__).with_name("paddle_runs.py"))
-runs = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(runs)
 
 # Paddle's own autograd asks for it, in every static graph.
 pytestmark = pytest.mark.filterwarnings("ignore:Tensor do not have 'place' interface:UserWarning")

@@ -1,13 +1,12 @@
 """PaddlePaddle: what becomes of groups, counts, sums and averages over the life of an optimizer."""
 
 import copy
-import importlib.util
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+import paddle_runs as runs
 import unirms
 from unirms import NonFiniteGradientError, ParameterGroup, RMSPropConfig, schedules
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
@@ -18,9 +17,6 @@ from unirms.adapters.paddle import UniRMSProp  # isort: skip  (the driver quiete
 from unirms.adapters.paddle.progress import UpdateLR  # isort: skip
 from unirms.adapters.paddle.schedules import ScheduleLR  # isort: skip
 
-_SPEC = importlib.util.spec_from_file_location("paddle_runs", Path(__file__).with_name("paddle_runs.py"))
-runs = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(runs)
 parameter, step = runs.parameter, runs.step
 
 # Paddle's own autograd asks for it, in every static graph.

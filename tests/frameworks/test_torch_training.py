@@ -208,6 +208,25 @@ def test_the_scaler_of_torch_goes_with_it(steps):
     assert equal(net.parameters(), plain.parameters())
 
 
+def test_a_scheduler_is_stepped_only_if_the_scale_of_torch_has_not_gone_down():
+    rates = [0.5, 0.4, 0.3, 0.2]
+    config = GATHER.replace(non_finite="propagate", learning_rate=unirms.schedules.Table(learning_rates=rates))
+    for looks in (True, False):
+        weight = torch.nn.Parameter(torch.ones(2))
+        optimizer = unirms.build(config.replace(gradient_accumulation_steps=1), "torch", {"w": weight})
+        scheduler, scaler = unirms.lr_scheduler(optimizer), torch.amp.GradScaler("cpu", init_scale=8.0)
+        for factor in (1.0, torch.inf, 1.0):
+            optimizer.zero_grad()
+            scaler.scale((weight * factor).sum()).backward()
+            scale = scaler.get_scale()
+            scaler.step(optimizer)
+            scaler.update()
+            if not looks or scaler.get_scale() >= scale:
+                scheduler.step()
+        assert unirms.state_of(optimizer).step == 2
+        assert optimizer.param_groups[0]["lr"] == rates[2 if looks else 3]
+
+
 def test_scaled_gradients_can_be_unscaled_by_the_config():
     net, plain = model(), model()
     config = RMSPropConfig(epsilon=1e-3, loss_scale=2.0**20, clip={"by": "norm", "max_norm": 0.1})

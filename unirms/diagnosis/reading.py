@@ -43,7 +43,7 @@ def meaning(subject: Subject, unsure: set[str], group: int | None = None) -> tup
                 unknown -= fields
     required = {a.name: _ANY_RATE for a in dialect.arguments if is_required(a)}
     try:
-        return dialect.read({**required, **known}), unknown
+        return dialect.read(dialect.with_defaults(subject.target, {**required, **known})), unknown
     except ValueError:  # ConfigError, or an integer that is too long to be printed
         return None, unknown
 

@@ -163,6 +163,12 @@ class Dialect:
         wanted = path.strip().lower()
         return next((found for known, found in self.variants.items() if known.lower() == wanted), self.behaviour)
 
+    def with_defaults(self, path: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return settings for the class at an import path with the defaults that it alone has."""
+        own = self.behaviour_of(path).defaults
+        said = {argument.name for name in settings if (argument := self.argument(name)) is not None}
+        return {**{name: value for name, value in own.items() if name not in said}, **settings}
+
     @property
     def group_keys(self) -> dict[str, str]:
         """The keys of its parameter groups that say config fields, each with the argument that it stands for."""
@@ -254,8 +260,7 @@ class Dialect:
         counts = self.schedules is not None and self.schedules.counts_gradients
         if steps == 1 or not counts or not self.name_of("gradient_accumulation_steps"):
             return schedule
-        fits = isinstance(schedule, Sampled) and (schedule.every, schedule.offset) == (steps, steps - 1)
-        return schedule.schedule if isinstance(schedule, Sampled) and fits else None
+        return schedule.asked_per_gradient(steps) if isinstance(schedule, Sampled) else None
 
     def _schedule(self, name: str, call: NativeCall) -> AnySchedule:
         if self.schedules is None:

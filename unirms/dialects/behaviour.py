@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from unirms.config import RMSPropConfig
 
@@ -94,6 +94,7 @@ class Behaviour:
         acts_with: argument -> the argument without which it does nothing.
         without: arguments of the dialect that this class does not take.
         more: names that it takes beside those of the dialect.
+        defaults: argument -> the default of this class, where a variant has another than the dialect's class.
         announced: names that a later release will take; today's refuses them.
         groups: how it reads parameter groups; None when it has none.
         others: import paths that look like the class's and are something else.
@@ -108,6 +109,7 @@ class Behaviour:
     acts_with: Mapping[str, str] = field(default_factory=dict)
     without: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     announced: tuple[str, ...] = ()
     groups: Groups | None = None
     others: tuple[str, ...] = ()

@@ -111,7 +111,7 @@ def _rate(dialect: Dialect, config: RMSPropConfig, group: ParameterGroup, writte
 
     `written` is what the class is given as the learning rate of an optimizer for these parameters alone.
     """
-    multiple = _multiple(config, group)
+    multiple = group.multiple_of(config.initial_learning_rate)
     if factor:
         return multiple
     for_all = dialect.write(config)[_rate_name(dialect)]
@@ -121,14 +121,6 @@ def _rate(dialect: Dialect, config: RMSPropConfig, group: ParameterGroup, writte
     if isinstance(for_all, NativeCall) and not isinstance(written, NativeCall) and multiple != 0:
         return None
     return None if isinstance(written, NativeCall) and not isinstance(for_all, NativeCall) else written
-
-
-def _multiple(config: RMSPropConfig, group: ParameterGroup) -> float | None:
-    """Return the rate of a group as a multiple of the config's; None of a rate that is none."""
-    if group.learning_rate_factor is not None:
-        return group.learning_rate_factor
-    base, rate = config.initial_learning_rate, group.learning_rate or 0.0
-    return 1.0 if rate == base else rate / base if base else None
 
 
 def _meaning(

@@ -45,7 +45,7 @@ def clip_arguments(*, ignores_zero: bool) -> tuple[Argument, ...]:
 
 EMA_MOMENTUM = 0.99
 """Its default, which acts with `use_ema` only."""
-# 100 is the default of Keras 2; it acts with `use_ema` only, so that it is nothing to refuse without.
+# 100 is the default of `tf_keras`; it acts with `use_ema` only, so that it is nothing to refuse without.
 OVERWRITES = refuses(
     "ema_overwrite_frequency", None, "it puts the average into the weights every so many updates", (100,)
 )
@@ -63,7 +63,9 @@ def settle(fields: Fields) -> Fields:
     decay, uses = fields.pop("ema_momentum"), fields.pop("use_ema")
     overwrites = fields.pop(OVERWRITES.name)
     if uses and overwrites is not None:
-        raise ConfigError([f"{OVERWRITES.name}={overwrites!r} cannot be read beside use_ema: {OVERWRITES.note}"])
+        raise ConfigError(
+            [f"{OVERWRITES.name}={overwrites!r} cannot be read beside use_ema: {OVERWRITES.note}; give None"]
+        )
     rate, steps = fields["learning_rate"], fields["gradient_accumulation_steps"]
     if uses and steps != 1:
         raise ConfigError(
@@ -73,7 +75,7 @@ def settle(fields: Fields) -> Fields:
             ]
         )
     if isinstance(rate, BaseSchedule) and isinstance(steps, int) and steps > 1:
-        rate = Sampled.model_validate({"schedule": rate, "every": steps, "offset": steps - 1})
+        rate = Sampled.last_of(rate, steps)
     return gather_clips({**fields, "ema_decay": decay if uses else 0.0, "learning_rate": rate})
 
 
@@ -122,6 +124,7 @@ TF_KERAS = Behaviour(
     first_of=("clipnorm", "global_clipnorm", "clipvalue"),
     without=("loss_scale_factor", "gradient_accumulation_steps"),
     more=("jit_compile", "mesh", "is_legacy_optimizer"),
+    defaults={OVERWRITES.name: 100, "name": "RMSprop"},
 )
 
 SNIPPET = Snippet(

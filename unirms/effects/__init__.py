@@ -29,6 +29,8 @@ __all__ = ["Effect", "Row", "Substitute", "effect", "effect_between", "percent",
 
 NOTICEABLE: Final = 0.01
 """The relative difference whose first step is reported."""
+UNMEASURED: Final = ("gradient_centralization", "non_finite", "sparse", "ema_decay", "ema_start")
+"""Axes that the weights of one vector under finite, dense gradients never show."""
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,12 @@ def _notes(rows: tuple[Row, ...], found: tuple[Difference, ...]) -> Iterator[str
     if _among(found, "groups", "no_weight_decay"):
         name = movement.PARAMETER
         yield f"The gradients are those of one tensor, named {name}; parameters of other names may part further."
+    unmeasured = [difference.axis for difference in found if difference.axis in UNMEASURED]
+    if unmeasured:
+        yield (
+            f"Not measured: {', '.join(unmeasured)}. The gradients are finite and dense, those of one vector, and what "
+            "is compared are its weights, not their running means."
+        )
 
 
 def _among(found: tuple[Difference, ...], *axes: str) -> bool:

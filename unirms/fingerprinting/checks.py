@@ -6,7 +6,7 @@ from typing import Final
 
 import numpy as np
 
-from unirms.errors import UnsupportedError
+from unirms.errors import UnirmsError, UnsupportedError
 from unirms.fingerprinting import clipping, probes
 from unirms.fingerprinting.case import Case
 from unirms.fingerprinting.evidence import disagreement
@@ -91,6 +91,28 @@ def check_rates(case: Case) -> None:
         )
 
 
+def check_finite(case: Case) -> None:
+    """Give one of two tensors an infinite gradient: does the other one move?"""
+    name = "non_finite"
+    if case.clipped:
+        case.axes[name] = Finding(None, False, "its gradients are clipped, an infinite norm perhaps to 0")
+        return
+    gradients = np.array([[1.0, np.inf]], np.float32)
+    probe = Probe("an infinite gradient", np.zeros(2), gradients, {"p0": np.array([0]), "p1": np.array([1])})
+    try:
+        seen = probe.ask(case.run)
+    except UnirmsError as error:
+        value, evidence = "raise", f"an infinite gradient is refused: {error}"
+    else:
+        finite, infinite = seen.copies[0]
+        if finite == 0 and infinite == 0:
+            value, evidence = "skip", "beside an infinite gradient, a weight with a finite one stays as it is"
+        else:
+            value, evidence = "propagate", "beside an infinite gradient, a weight with a finite one moves"
+    case.decide(non_finite=value)
+    case.axes[name] = Finding(value, True, evidence)
+
+
 def check_variance(case: Case) -> None:
     """Drive a centered variance below 0 by rounding, and beyond infinity."""
     config, name = case.config, "negative_variance"
@@ -99,6 +121,9 @@ def check_variance(case: Case) -> None:
         return
     if case.clipped:
         case.axes[name] = Finding(None, False, "its gradients are clipped")
+        return
+    if config.non_finite != "propagate":
+        case.axes[name] = Finding(None, False, "an infinite gradient makes no update")
         return
     enough = int(np.ceil(np.log(1e-9) / np.log(config.rho))) if config.rho > 0 else 1
     steps = min(enough, SPARED)
@@ -132,5 +157,6 @@ def confirm(case: Case) -> None:
     if again:
         case.problems.append("a second run of the same moves differently: " + again)
         return
+    case.axes["gradient_centralization"] = Finding("none", True, "elements of matrices move as those of vectors do")
     count = first.copies.size
     case.notes.append(f"{count} movements under random gradients are as computed, within rounding, in each of two runs")

@@ -11,7 +11,14 @@ from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
 from unirms.fingerprinting import clipping, probes
 from unirms.fingerprinting.case import Case
-from unirms.fingerprinting.checks import check_clip, check_copies, check_rates, check_variance, confirm
+from unirms.fingerprinting.checks import (
+    check_clip,
+    check_copies,
+    check_finite,
+    check_rates,
+    check_variance,
+    confirm,
+)
 from unirms.fingerprinting.evidence import against, unequal
 from unirms.fingerprinting.expecting import HALF_ULP
 from unirms.fingerprinting.fitting import fit, rounded
@@ -48,7 +55,8 @@ def investigate(run: Runner, framework: str = "") -> Fingerprint:
     fit_likeliest(case)
     if case.fit is None or not case.fit.right:
         case.problems.append("no choice of axes and numbers explains the movements")
-    for stage in (_rest, _blur, _round, weigh, check_copies, check_clip, check_rates, check_variance, confirm):
+    checks = (check_copies, check_clip, check_rates, check_finite, check_variance, confirm)
+    for stage in (_rest, _blur, _round, weigh, *checks):
         if not case.problems:
             stage(case)
     return _conclude(case, framework)
@@ -61,6 +69,8 @@ def _look(case: Case) -> None:
     moved = moved[np.isfinite(moved) & (moved > main.resolution[2])]
     # Below a clip, gradients are so small that most steps are short.
     case.heavy = float(np.quantile(moved, 1.0 if case.clipped else LONG_STEP)) if moved.size else 0.0
+    if case.heavy == 0 and np.any(main.steps):
+        raise UnsupportedError("the optimizer does not move the weights at every gradient; does it gather several?")
     if case.heavy == 0:
         raise UnsupportedError("the optimizer moves no weight, whatever the gradients; is its learning rate 0?")
     weighted = probes.weighted(main.probe, case.heavy, case.largest).ask(case.run)

@@ -29,6 +29,12 @@ NAMELESS: Final = {
     "groups": "groups are made by whoever makes the optimizer",
     "loss_scale": "it cannot be told from another epsilon, first mean square and L2 decay",
 }
+UNASKED: Final = {
+    "sparse": "every gradient of the probes is dense",
+    "ema_decay": "averages of the weights stand beside them and do not move them",
+    "ema_start": "averages of the weights stand beside them and do not move them",
+}
+"""Axes that no probe asks about; on these a dialect keeps its own choice."""
 
 
 def weigh(case: Case) -> None:
@@ -41,7 +47,8 @@ def weigh(case: Case) -> None:
         case.axes[name] = _choice(name, choices, case)
     way = "against" if not config.maximize else "along"
     case.axes["maximize"] = Finding(config.maximize, True, f"weights move {way} their gradients")
-    for name, reason in NAMELESS.items():
+    case.axes["gradient_accumulation_steps"] = Finding(1, True, "every gradient moves the weights at once")
+    for name, reason in {**NAMELESS, **UNASKED}.items():
         case.axes[name] = Finding(None, False, reason)
     unknown = [name for name in ESSENTIAL if not case.axes[name].shown]
     if unknown and case.fit.right:

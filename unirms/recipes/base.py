@@ -80,11 +80,12 @@ class Recipe:
             ConfigError: settings that the class does not take, or that no config can say.
         """
         self._refuse_schedules()
-        config = self.dialect.read(self.settings)
+        settings = self.dialect.with_defaults(self.target, self.settings)
+        config = self.dialect.read(settings)
         if self.no_weight_decay is not None:
             config = config.replace(no_weight_decay=self.no_weight_decay if config.weight_decay else ())
         for group in self.groups:
-            config = _with_group(config, group, *groups.read(self.dialect, self.settings, group.settings))
+            config = _with_group(config, group, *groups.read(self.dialect, settings, group.settings))
         return config
 
     def _refuse_schedules(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -18,8 +19,10 @@ from unirms.config import RMSPropConfig
 from unirms.dialects.calls import NativeCall
 from unirms.documents import Document, KeyPath, shown
 from unirms.errors import ConfigError, UnknownNameError
+from unirms.grouping import with_rate
 from unirms.recipes.base import Format, Recipe, mappings, names_rmsprop, recipe_at
 from unirms.recipes.own import OwnRecipe
+from unirms.schedules import Plateau
 from unirms.translation import Native
 
 IN_VARIABLES: Final = {"keras": ("learning_rate",), "keras-legacy": ("learning_rate", "rho", "momentum")}
@@ -30,6 +33,23 @@ EXACT: Final = "unirms>UniRMSProp"
 """The registered name of the optimizer that unirms builds, whose `config` holds the fields of an `RMSPropConfig`."""
 OUR_SCHEDULE: Final = "unirms>UniRMSSchedule"
 """The registered name of the schedule that unirms builds, whose `schedule` is one of `unirms.schedules` as data."""
+
+
+@dataclass(frozen=True)
+class _ExactRecipe(OwnRecipe):
+    """The class that unirms builds: its config, and beside it the learning rate that it has now, or its schedule."""
+
+    rate: Any = None
+
+    def config(self) -> RMSPropConfig:
+        """Return the config with that learning rate; a plateau stands in the config, and its place nowhere."""
+        config = super().config()
+        if self.rate is None or isinstance(config.learning_rate, Plateau):
+            return config
+        rate = _schedule(self.rate)
+        if isinstance(rate, NativeCall):
+            rate = RMSPropConfig.from_native("keras", learning_rate=rate).learning_rate
+        return with_rate(config, RMSPropConfig(learning_rate=rate).learning_rate)
 
 
 def recognises(document: Document) -> bool:
@@ -80,7 +100,8 @@ def _is_optimizer(mapping: Mapping[str, Any]) -> bool:
 def _recipe(document: Document, path: KeyPath, mapping: Mapping[str, Any]) -> Recipe:
     stated: Mapping[str, Any] = mapping["config"]
     if mapping.get("registered_name") == EXACT and isinstance(stated.get("config"), Mapping):
-        return OwnRecipe(files.FORMAT, "unirms.RMSPropConfig", dict(stated["config"]), place=shown(path))
+        fields, rate = dict(stated["config"]), stated.get("learning_rate")
+        return _ExactRecipe(files.FORMAT, "unirms.RMSPropConfig", fields, place=shown(path), rate=rate)
     target = _target(mapping)
     try:
         rounded = IN_VARIABLES.get(dialects.of_target(target).name, ())

@@ -146,6 +146,18 @@ class Sampled(BaseSchedule):
     every: Count = Field(description="what it counts, for each update")
     offset: Updates = Field(default=0, description="what it has counted before the first update")
 
+    @classmethod
+    def last_of(cls, schedule: Any, gradients: int) -> Self:
+        """Return a schedule that is asked after every gradient, for updates of that many gradients each."""
+        return cls(schedule=schedule, every=gradients, offset=gradients - 1)
+
+    def asked_per_gradient(self, gradients: int) -> Any:
+        """Return the schedule that is asked after every gradient of that many to an update, None if this is no such.
+
+        It undoes `last_of`.
+        """
+        return self.schedule if (self.every, self.offset) == (gradients, gradients - 1) else None
+
     @property
     def is_constant(self) -> bool:
         """Whether the schedule is."""

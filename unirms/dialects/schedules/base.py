@@ -13,9 +13,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from unirms.config import explain_problems
 from unirms.dialects.calls import NativeCall
 from unirms.errors import ConfigError, as_given
+from unirms.problems import explain_problems
 from unirms.schedules import AnySchedule, BaseSchedule, Plateau
 from unirms.schedules.forms import canonical, forms
 

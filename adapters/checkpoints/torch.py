@@ -1,0 +1,42 @@
+"""The files of `torch.save`: the state dictionary of an optimizer, or a checkpoint that has it among others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from unirms.checkpoints.checkpoint import Checkpoint, Outgoing
+from unirms.errors import CheckpointError
+
+from . import torch_dicts, torch_files, torch_saving, torch_writing
+from .spool import Spool
+
+FORMAT = "torch"
+
+
+def read(path: Path, spool: Path) -> Checkpoint:
+    """Return what a file of `torch.save` holds; see `unirms.checkpoints.formats.Format`.
+
+    No code of the file is run: of what `torch.load(weights_only=True)` accepts, tensors and plain data are read.
+    """
+    file = torch_files.read(path)
+    return torch_dicts.checkpoint(file, file.data, FORMAT, Spool(spool))
+
+
+def write(path: Path, content: Outgoing, like: Path | None) -> None:
+    """Write a file as `torch.save` does; see `unirms.checkpoints.formats.Format`.
+
+    The state dictionary of the optimizer alone where there is nothing else, and otherwise a dictionary with the keys
+    "model", "optimizer" and "scheduler", those of PyTorch's tutorials. With `like`, its keys and its other contents.
+    """
+    file = None if like is None else torch_files.read(like)
+    if file is None:
+        whole = torch_writing.made_anew(content)
+        data = whole if len(whole) > 1 else whole["optimizer"]
+    else:
+        data = file.data
+        torch_writing.put_into(content, file, data, torch_dicts.parts_of(file, data))
+    try:
+        with path.open("w+b") as to:
+            torch_saving.write_archive(to, data, {} if file is None else file.records)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,93 @@
+"""One small network as four frameworks spell it: what its tensors are called, and in which layout they are stored.
+
+The table is `SPELLINGS`; between any two lies the network's own spelling, whose kernels have the outputs first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from unirms.moving import ParameterMap
+from unirms.moving.maps import Axes, Target, inverse
+
+from .drivers import Array, Arrays
+
+NETWORK: Final = {"conv": 72, "fc": 1000, "mix": 64, "bias": 8, "scale": 1}
+"""Name -> size: OIHW of (4, 2, 3, 3), a matrix of (8, 125), a square one of (8, 8), a vector, a single number."""
+
+_TURNED: Final[dict[str, Axes]] = {"conv": (2, 3, 1, 0), "fc": (1, 0), "mix": (1, 0)}
+
+SPELLINGS: Final[Mapping[str, Mapping[str, Target]]] = {
+    # (out, in), and OIHW: torch.nn.Linear and Conv2d.
+    "torch": {
+        "conv": Target("features.0.weight"),
+        "fc": Target("classifier.weight"),
+        "mix": Target("mix.weight"),
+        "bias": Target("classifier.bias"),
+        "scale": Target("scale"),
+    },
+    # (in, out), and HWIO: keras.layers.Dense and Conv2D; in the names of variables there is no slash.
+    "keras": {
+        "conv": Target("conv2d_kernel", _TURNED["conv"]),
+        "fc": Target("dense_kernel", _TURNED["fc"]),
+        "mix": Target("mix_kernel", _TURNED["mix"]),
+        "bias": Target("dense_bias"),
+        "scale": Target("scale"),
+    },
+    # As in PyTorch: mindspore.nn.Dense and Conv2d.
+    "mindspore": {
+        "conv": Target("backbone.conv.weight"),
+        "fc": Target("head.dense.weight"),
+        "mix": Target("head.mix.weight"),
+        "bias": Target("head.dense.bias"),
+        "scale": Target("head.scale"),
+    },
+    # OIHW, but (in, out): paddle.nn.Conv2D and Linear.
+    "paddle": {
+        "conv": Target("conv.weight"),
+        "fc": Target("linear.weight", _TURNED["fc"]),
+        "mix": Target("mixing.weight", _TURNED["mix"]),
+        "bias": Target("linear.bias"),
+        "scale": Target("factor"),
+    },
+}
+
+
+def spelling(framework: str) -> ParameterMap:
+    """Return the way from the network's own spelling to a framework's; one that has none spells as the network."""
+    return ParameterMap(SPELLINGS.get(framework, {name: Target(name) for name in NETWORK}))
+
+
+def between(source: ParameterMap, target: ParameterMap) -> ParameterMap:
+    """Return the way from one spelling to another."""
+    found = {}
+    for name, here in source.targets.items():
+        there = target.targets[name]
+        assert here.name is not None
+        found[here.name] = Target(there.name, _after(here.axes, there.axes))
+    return ParameterMap(found)
+
+
+def _after(before: Axes | None, there: Axes | None) -> Axes | None:
+    """Return the permutation that undoes one and makes another; the identity as None."""
+    undone = inverse(before) if before is not None else tuple(range(len(there or ())))
+    axes = tuple(undone[axis] for axis in there) if there is not None else undone
+    return None if axes == tuple(range(len(axes))) else axes
+
+
+def spelled(arrays: Arrays, way: ParameterMap) -> dict[str, Array]:
+    """Return arrays with the names and axes at the end of a way; a name that it does not have stays as it is."""
+    found = {}
+    for name, array in arrays.items():
+        target = way.targets.get(name, Target(name))
+        assert target.name is not None
+        found[target.name] = array if target.axes is None else array.transpose(target.axes).copy()
+    return found
+
+
+def patterns(fields: Mapping[str, Any], way: ParameterMap) -> dict[str, Any]:
+    """Return the fields of a config, whose patterns are names of the network's, with the names of a spelling."""
+    groups = [{**group, "match": [way.targets[name].name for name in group["match"]]} for group in fields["groups"]]
+    exempt = [way.targets[name].name for name in fields.get("no_weight_decay", ())]
+    return {**fields, "groups": groups, "no_weight_decay": exempt}

@@ -1,0 +1,477 @@
+"""A training that goes on in another framework is judged: planted defects of the way there are caught, no other."""
+
+import importlib.util
+import itertools
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unirms import FidelityWarning, PrecisionWarning, StateError, reference
+from unirms.conformance import report as reports
+from unirms.conformance import resuming
+from unirms.conformance.cases import cases
+from unirms.conformance.results import Done, Hello, LeftResult, ResumeResult
+from unirms.conformance.resume_report import Resumed
+from unirms.conformance.resumptions import (
+    LEFT_AT,
+    SETTINGS,
+    WAYS,
+    Resumption,
+    case,
+    leavings,
+    live,
+    migrations,
+    through_files,
+)
+from unirms.conformance.spelling import NETWORK, SPELLINGS, between, spelled, spelling
+from unirms.moving import ParameterMap, moved
+from unirms.registry import FRAMEWORKS
+from unirms.state import OptimizerState
+
+# pytest's importlib mode knows no siblings.
+_SPEC = importlib.util.spec_from_file_location("planted", Path(__file__).with_name("planted.py"))
+planted = importlib.util.module_from_spec(_SPEC)
+_SPEC.loader.exec_module(planted)
+
+OUTSIDE, INSIDE, ENTERS, LEAVES = SETTINGS
+
+
+class Run(planted.NumpyRun):
+    """The reference at work, whose state can be taken and put; a defect is made of the state on its way in."""
+
+    defect_of = staticmethod(lambda state, run: state)
+
+    def __init__(self, config, params):
+        super().__init__(config, params, planted.NONE)
+
+    def snapshot(self):
+        rate = self.config.learning_rate_at(self.memory.step)
+        return replace(self.memory, config=self.config, learning_rate=rate, weights=dict(self.params))
+
+    def resume(self, state):
+        state = self.defect_of(state, self)
+        self.params = {name: state.weights[name].copy() for name in self.params}
+        copies = {slot: {n: a.copy() for n, a in arrays.items()} for slot, arrays in state.slots().items()}
+        sums = {name: array.copy() for name, array in state.gradient_sum.items()}
+        self.memory = OptimizerState.of(state.step, copies, sums, state.micro_step)
+
+    def save(self, folder):
+        self.snapshot().save(folder / "own.safetensors")
+        return folder / "own.safetensors"
+
+    def load(self, path):
+        self.resume(OptimizerState.load(path))
+
+
+class Driver:
+    """Starts such runs; `make` returns the config, since there is no framework."""
+
+    def __init__(self, defect=None):
+        self.kind = type("Run", (Run,), {"defect_of": staticmethod(defect)}) if defect else Run
+
+    def start(self, make, params, dtype, mode):
+        return self.kind(make(params), params)
+
+
+def builder(config):
+    return lambda params: config
+
+
+@pytest.fixture(scope="module")
+def left(tmp_path_factory):
+    """Return what each framework has left, if all of them were NumPy."""
+    found = []
+    for framework in FRAMEWORKS:
+        for one in leavings(framework, {"a": ("float32", "float64")}):
+            result = resuming.leave(one, Driver(), tmp_path_factory.mktemp("left"), builder)
+            assert not result.problem, result.problem
+            found.append(result.left)
+    return found
+
+
+def one(left, source, target, setting, mode="a"):
+    """Return a live resumption into a new run, in float32."""
+    there = next(x for x in left if (x.framework, x.setting, x.mode, x.dtype) == (source, setting, mode, "float32"))
+    here = next(x for x in left if (x.framework, x.setting, x.mode, x.dtype) == (target, setting, mode, "float32"))
+    return Resumption(
+        source=there, target=target, mode=mode, way="live", path=there.state, straight=here.straight, begun=False
+    )
+
+
+def gone_on(resumption, defect=None):
+    return resuming.go_on(resumption, Driver(defect), builder)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_carried_right_passes_between_all_pairs(left, setting, dtype):
+    held, found = {}, []
+    for resumption in live(left):
+        if (resumption.source.setting, resumption.source.dtype) == (setting, dtype):
+            found.append(resuming.go_on(resumption, Driver(), builder, held))
+    assert {(r.resumption.source.framework, r.framework) for r in found} == set(itertools.product(FRAMEWORKS, repeat=2))
+    assert {result.problem for result in found} == {""}
+    # In NumPy, no way between two layouts costs a bit, but that the sums of norms are made in another order.
+    assert all(result.same_bits for result in found if result.resumption.same)
+
+
+def changed(**slots):
+    """Return a defect that puts something else into the place of slots: slot -> f(array, name) -> array."""
+
+    def defect(state, run):
+        changes = {s: {n: f(a, n) for n, a in getattr(state, s).items()} for s, f in slots.items()}
+        return replace(state, **changes)
+
+    return defect
+
+
+def fresh(state, run):
+    """Return the state of an optimizer that begins here."""
+    return replace(reference.init(run.config, dict(state.weights)), weights=state.weights)
+
+
+def transposed(array, name):
+    """Return the square matrix as it was stored at the source."""
+    return array.T if array.shape == (8, 8) else array
+
+
+def reshaped(array, name):
+    """Return matrices whose elements were poured into the new shape in the order of the old one."""
+    return array.T.reshape(array.shape) if array.ndim == 2 else array
+
+
+DEFECTS = {
+    "mean gradient dropped": (OUTSIDE, changed(mean_gradient=lambda a, n: np.zeros_like(a))),
+    "mean square dropped": (OUTSIDE, changed(mean_square=lambda a, n: np.zeros_like(a))),
+    "momentum dropped": (OUTSIDE, changed(momentum=lambda a, n: np.zeros_like(a))),
+    "average begun anew": (INSIDE, lambda state, run: replace(state, average=dict(state.weights))),
+    "counter at 0": (OUTSIDE, lambda state, run: replace(state, step=0)),
+    "counter at 0, in the bias correction": (INSIDE, lambda state, run: replace(state, step=0)),
+    "counter one too far": (OUTSIDE, lambda state, run: replace(state, step=state.step + 1)),
+    "gathered gradients dropped": (INSIDE, lambda state, run: replace(state, gradient_sum={}, micro_step=0)),
+    "gathered gradients counted once": (INSIDE, lambda state, run: replace(state, micro_step=1)),
+    "a slot not permuted": (OUTSIDE, changed(momentum=transposed)),
+    "weights not permuted": (OUTSIDE, changed(weights=transposed)),
+    "reshaped for permuted": (OUTSIDE, changed(mean_square=reshaped)),
+    "only the weights moved": (OUTSIDE, fresh),
+    "only the state moved": (OUTSIDE, lambda state, run: replace(state, weights=run.params)),
+    "one element": (
+        OUTSIDE,
+        changed(weights=lambda a, n: a + np.eye(*a.shape, dtype=a.dtype) * np.float32(1e-4) if a.ndim == 2 else a),
+    ),
+    "nothing moved": (OUTSIDE, lambda state, run: run.snapshot()),
+}
+
+
+@pytest.mark.parametrize("name", DEFECTS)
+@pytest.mark.parametrize(("source", "target"), [("torch", "keras"), ("paddle", "mindspore")])
+def test_a_defect_of_the_way_is_caught(left, name, source, target):
+    setting, defect = DEFECTS[name]
+    assert "ULP off" in gone_on(one(left, source, target, setting), defect).problem
+
+
+@pytest.mark.parametrize("setting", [ENTERS, LEAVES])
+def test_a_buffer_in_the_unit_of_the_source_is_caught(left, setting, monkeypatch):
+    def unconverted(state, to, names):
+        unit = state.config.lr_in_momentum
+        return moved(state, replace(to, config=to.config.replace(lr_in_momentum=unit)), names)
+
+    resumption = one(left, "torch", "keras", setting)
+    assert not gone_on(resumption).problem
+    monkeypatch.setattr(resuming, "moved", unconverted)
+    assert "ULP off" in gone_on(resumption).problem
+
+
+@pytest.mark.parametrize("setting", [ENTERS, LEAVES])
+def test_a_unit_that_forgets_the_rate_of_a_group_is_caught(left, setting):
+    factor = 2.0 if setting == ENTERS else 0.5
+    defect = changed(momentum=lambda a, n: a / np.float32(factor) if "bias" in n else a)
+    assert "ULP off" in gone_on(one(left, "mindspore", "paddle", setting), defect).problem
+
+
+def test_a_bit_that_differs_is_caught_where_a_training_comes_home(left):
+    home = one(left, "torch", "torch", OUTSIDE)
+    assert gone_on(home).same_bits
+    nudged = changed(weights=lambda a, n: np.nextafter(a, np.float32(9)) if n == "scale" else a)
+    found = gone_on(home, nudged)
+    assert not found.same_bits
+    assert found.problem == "the weights are not bit for bit those of a run without a break"
+    assert not gone_on(one(left, "torch", "mindspore", OUTSIDE), nudged).problem
+
+
+def test_a_defect_in_a_run_that_has_begun_is_caught(left):
+    """What a resumption forgets to overwrite is left from the training before."""
+    forgets = lambda state, run: replace(state, momentum=run.memory.momentum)  # noqa: E731
+    begun = one(left, "torch", "torch", OUTSIDE).model_copy(update={"begun": True})
+    assert not gone_on(begun).problem
+    assert "ULP off" in gone_on(begun, forgets).problem
+    held = {}
+    for _ in range(2):  # the second takes over the run of the first
+        assert "ULP off" in resuming.go_on(begun, Driver(forgets), builder, held).problem
+
+
+def test_a_state_that_does_not_arrive_is_a_finding(left):
+    def refuses(state, run):
+        raise StateError(["first reason", "second reason"])
+
+    resumption = one(left, "torch", "keras", OUTSIDE)
+    assert gone_on(resumption, refuses).problem == "StateError: first reason; second reason"
+    lost = resumption.model_copy(update={"path": resumption.path + ".gone"})
+    assert "CheckpointError" in gone_on(lost).problem
+
+
+def test_a_training_that_cannot_be_left_is_a_finding(tmp_path):
+    class Broken(Run):
+        def save(self, folder):
+            raise OSError("disk full\nand more")
+
+    driver = Driver()
+    driver.kind = Broken
+    wanted = leavings("torch", {"a": ("float32",)})[0]
+    assert resuming.leave(wanted, driver, tmp_path, builder).problem == "OSError: disk full"
+
+
+def test_nothing_is_rounded_and_no_other_optimizer_goes_on_unnoticed(left):
+    resumption = one(left, "torch", "keras", OUTSIDE)
+    state = OptimizerState.load(resumption.path)
+    config = SETTINGS[OUTSIDE].config("keras")
+    run = Run(config, spelled(case(OUTSIDE, "float32").initial(), spelling("keras")))
+    other = replace(state, config=state.config.replace(nesterov=True))
+    with pytest.raises(FidelityWarning, match="nesterov"):
+        resuming.carried(other, resumption.source, "keras", run)
+    wide = replace(state, weights={name: array.astype(np.float64) / 3 for name, array in state.weights.items()})
+    with pytest.raises(PrecisionWarning, match="rounded to float32"):
+        resuming.carried(wide, resumption.source, "keras", run)
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_through_a_file_it_is_judged_the_same(left, setting, tmp_path):
+    resumption = one(left, "torch", "keras", setting)
+    config = SETTINGS[setting].config("keras", goes_on=True)
+    run = Run(config, spelled(case(setting, "float32").initial(), spelling("keras")))
+    arrived = resuming.carried(OptimizerState.load(resumption.path), resumption.source, "keras", run)
+    arrived.save(tmp_path / "moved.safetensors")
+    through = resumption.model_copy(update={"way": "files", "path": str(tmp_path / "moved.safetensors")})
+    assert not gone_on(through).problem
+    replace(arrived, step=0).save(tmp_path / "moved.safetensors")
+    assert "ULP off" in gone_on(through).problem
+
+
+def test_the_settings_have_everything_on():
+    for setting in SETTINGS.values():
+        config = setting.config("torch")
+        assert config.momentum > 0
+        assert config.centered
+        assert config.clip
+        assert config.groups
+        assert not config.has_constant_rate
+        assert config.learning_rate_at(LEFT_AT - 1) != config.learning_rate_at(0)
+    units = [
+        (SETTINGS[name].config("").lr_in_momentum, SETTINGS[name].config("").epsilon_placement) for name in SETTINGS
+    ]
+    assert {(False, "outside_sqrt"), (True, "inside_sqrt")} <= set(units)
+
+
+def test_the_state_is_left_in_the_middle_of_a_sum(left):
+    state = OptimizerState.load(one(left, "torch", "torch", INSIDE).path)
+    assert state.micro_step == 2
+    assert state.gradient_sum
+
+
+def test_no_two_frameworks_spell_alike():
+    for one_, other in itertools.combinations(FRAMEWORKS, 2):
+        names = [{target.name for target in SPELLINGS[name].values()} for name in (one_, other)]
+        assert len(names[0] & names[1]) <= 1
+        assert len(names[0]) == len(NETWORK)
+    assert SPELLINGS.keys() == FRAMEWORKS.keys()
+    arrays = case(OUTSIDE, "float32").initial()
+    for source, target in itertools.product(FRAMEWORKS, repeat=2):
+        there = spelled(spelled(arrays, spelling(source)), between(spelling(source), spelling(target)))
+        expected = spelled(arrays, spelling(target))
+        assert there.keys() == expected.keys()
+        assert all(np.array_equal(there[name], expected[name]) for name in there)
+
+
+def test_the_way_between_two_layouts_goes_through_the_networks_own():
+    here = ParameterMap.of({"w": "here"}, {"w": "OIHW->HWIO"})
+    there = ParameterMap.of({"w": "there"}, {"w": "OIHW->IHOW"})
+    arrays = {"w": np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)}
+    found = spelled(spelled(arrays, here), between(here, there))["there"]
+    np.testing.assert_array_equal(found, arrays["w"].transpose(1, 2, 0, 3))
+
+
+MODES = {"torch": ("foreach", "single"), "keras": ("eager", "function", "xla"), "mindspore": ("pynative", "graph")}
+MODES["paddle"] = ("dynamic", "static")
+LEFT = [
+    each.model_copy(update={"state": f"{i}", "checkpoint": f"{i}", "straight": f"{i}"})
+    for name, modes in MODES.items()
+    for i, each in enumerate(leavings(name, dict.fromkeys(modes, ("float32", "float64", "float16"))))
+]
+MIGRATED = dict.fromkeys(migrations(LEFT), "")
+PLANNED = [*live(LEFT), *through_files(MIGRATED)]
+
+
+def test_every_pair_goes_every_way_in_every_mode():
+    through_file = {name for name in SETTINGS if SETTINGS[name].files}
+    assert len(through_file) == 2
+    for source, target in itertools.product(FRAMEWORKS, repeat=2):
+        for way in WAYS:
+            found = [p for p in PLANNED if (p.source.framework, p.target, p.way) == (source, target, way)]
+            assert {p.mode for p in found if p.source.dtype == "float32"} == set(MODES[target])
+            assert {p.source.setting for p in found} == (set(SETTINGS) if way == "live" else through_file)
+            assert {p.source.dtype for p in found} == ({"float32", "float64"} if way == "live" else {"float32"})
+            if way == "live":
+                assert {p.source.mode for p in found if p.source.dtype == "float32"} == set(MODES[source])
+            if source == target:  # bit for bit
+                assert {p.mode for p in found if p.same} == set(MODES[source])
+
+
+def test_a_file_goes_on_in_the_mode_of_the_file_that_it_was_made_like():
+    for migration, resumption in zip(MIGRATED, through_files(MIGRATED), strict=True):
+        assert (resumption.target, resumption.mode) == (migration.fresh.framework, migration.fresh.mode)
+        assert resumption.source == migration.source
+        assert migration.fresh.setting == migration.source.setting
+    for framework in FRAMEWORKS:
+        sources = {(m.source.mode, m.fresh.framework) for m in MIGRATED if m.source.framework == framework}
+        assert {mode for mode, _ in sources} == set(MODES[framework])
+
+
+def test_every_pair_meets_new_runs_and_runs_that_have_begun():
+    for source, target in itertools.product(FRAMEWORKS, repeat=2):
+        found = [p for p in PLANNED if (p.source.framework, p.target, p.way) == (source, target, "live")]
+        assert {p.begun for p in found} == {False, True}
+    assert len({p.label for p in PLANNED}) == len(PLANNED)
+    assert not [p for p in PLANNED if p.begun and p.way == "files"]
+
+
+def test_the_plan_of_other_modes_and_frameworks():
+    some = [each for each in LEFT if each.framework in {"torch", "paddle"}]
+    assert {(p.source.framework, p.target) for p in live(some)} == set(itertools.product(["torch", "paddle"], repeat=2))
+    assert list(live([])) == []
+    # Where one has no float64, the others still have theirs.
+    single = [each for each in LEFT if each.dtype == "float32" or each.framework != "mindspore"]
+    assert ("mindspore", "float64") not in {(p.target, p.source.dtype) for p in live(single)}
+
+
+def result(planned, problem="", ulp=1.0):
+    return ResumeResult(
+        framework=planned.target, resumption=planned, weights_ulp=ulp, state_ulp=0.5, same_bits=True, problem=problem
+    )
+
+
+@pytest.fixture
+def report():
+    """Return a report in which all went well."""
+    made = reports.Report(list(FRAMEWORKS), with_cases=False)
+    made.resumed = Resumed(list(FRAMEWORKS), planned=PLANNED)
+    for each in LEFT:
+        made.add(LeftResult(framework=each.framework, left=each))
+    for planned in PLANNED:
+        made.add(result(planned))
+    return made
+
+
+def test_a_report_in_which_all_went_on_has_no_problems(report):
+    assert report.problems() == []
+    data = json.loads(report.as_json())
+    assert data["passed"]
+    assert len(data["resume"]["pairs"]) == 16
+    assert all(pair[way]["runs"] == pair[way]["passed"] > 0 for pair in data["resume"]["pairs"] for way in WAYS)
+    assert len(data["resume"]["runs"]) == len(PLANNED)
+
+
+def test_a_result_beyond_the_limit_fails_the_report(report):
+    report.resumed.results[0] = result(PLANNED[0], "weights are 99 ULP off (limit 32)", float("inf"))
+    assert report.problems() == [f"{PLANNED[0].label}: weights are 99 ULP off (limit 32)"]
+    assert '"weights_ulp": "inf"' in report.as_json()
+
+
+def test_a_result_that_did_not_come_fails_the_report(report):
+    lost = report.resumed.results.pop()
+    assert report.problems() == [f"{lost.resumption.label}: did not run"]
+
+
+def test_a_pair_that_was_never_planned_fails_the_report(report):
+    gone = [r for r in report.resumed.results if r.framework == "keras" and r.resumption.source.framework == "paddle"]
+    report.resumed.results = [r for r in report.resumed.results if r not in gone]
+    report.resumed.planned = [p for p in PLANNED if p not in [r.resumption for r in gone]]
+    assert report.problems() == ["paddle -> keras, live: did not run", "paddle -> keras, files: did not run"]
+
+
+def test_a_training_that_was_not_left_or_not_migrated_fails_the_report(report):
+    report.resumed.left[0] = LeftResult(framework="torch", left=LEFT[0], problem="StateError: no")
+    report.resumed.not_migrated.append("torch -> keras: CheckpointError: no")
+    assert report.problems() == [f"{LEFT[0].label}: could not be left: StateError: no", report.resumed.not_migrated[0]]
+    assert LEFT[0] not in report.resumed.there
+
+
+def test_results_travel_as_data():
+    sent = result(PLANNED[0], "far off", float("inf"))
+    assert ResumeResult.model_validate_json(sent.model_dump_json()) == sent
+
+
+@pytest.fixture
+def parity(tmp_path):
+    """Return a function that runs the command with a "framework" that prints these lines, whatever it is asked."""
+
+    def run(lines, *arguments):
+        path = tmp_path / "python"
+        path.write_text(
+            f"#!{sys.executable}\nimport sys\nsys.stdin.read()\n" + "".join(f"print({x!r})\n" for x in lines)
+        )
+        path.chmod(0o755)
+        given = ["--frameworks", "torch", "--python", f"torch={path}", *arguments]
+        command = [sys.executable, "-m", "unirms.cli", "parity", *given]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+    return run
+
+
+HELLO = Hello(framework="torch", versions={"torch": "9.9"}, python="3.11").model_dump_json()
+DONE = Done(framework="torch").model_dump_json()
+
+
+def test_the_command_fails_where_nothing_is_left(parity):
+    done = parity([HELLO, DONE], "--resume", "--cases", "none")
+    assert done.returncode == 1
+    assert "FAILED torch -> torch, live: did not run" in done.stdout
+    assert "FAILED torch -> torch, files: did not run" in done.stdout
+    assert "no case ran" not in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_the_command_fails_where_a_file_cannot_be_migrated(parity, tmp_path):
+    wanted = leavings("torch", {"a": ("float32",)})[0]
+    gone = str(tmp_path / "gone.pt")
+    there = wanted.model_copy(update={"state": gone, "checkpoint": gone, "fresh": gone, "straight": gone})
+    message = LeftResult(framework="torch", left=there).model_dump_json()
+    done = parity([HELLO, message, DONE], "--resume", "--cases", "none")
+    assert done.returncode == 1
+    assert "torch/a -> torch/a, float32, files, rate outside, epsilon outside: CheckpointError" in done.stdout
+    assert "torch/a -> torch/a, float32, live, rate outside, epsilon outside: did not run" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_without_cases_nothing_else_is_missed(parity):
+    done = parity([HELLO, DONE], "--cases", "none")
+    assert done.returncode == 0, done.stdout
+    assert "PASSED" in done.stdout
+    assert not [case for case in cases({"none": ("float32",)}) if "none" in case.id.partition("/")[2]]
+
+
+@pytest.mark.slow
+def test_every_pair_goes_on_live_and_through_files(tmp_path):
+    file = tmp_path / "report.json"
+    command = [sys.executable, "-m", "unirms.cli", "parity", "--resume", "--cases", "none", "--json", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    found = json.loads(file.read_text(encoding="utf-8"))
+    pairs = {(pair["source"], pair["target"]): pair for pair in found["resume"]["pairs"]}
+    assert pairs.keys() == set(itertools.product(FRAMEWORKS, repeat=2))
+    assert all(pair[way]["passed"] == pair[way]["runs"] > 0 for pair in pairs.values() for way in WAYS)
+    assert found["cases"] == []

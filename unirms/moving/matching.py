@@ -1,0 +1,215 @@
+"""`match`: a proposal of which parameter of one model is which of another, from their shapes, and no guess.
+
+What shapes can tell: a parameter whose shape, up to the layouts below, no other has on either side goes to the one with
+that shape. What they cannot: which of two with equal shapes is which, and whether a square matrix is transposed. Then
+`match` refuses, names the parameters, and takes an answer for those alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from unirms.errors import StateError
+from unirms.moving.maps import Axes, Layout, ParameterMap, Target
+from unirms.registry import adapters_behind, framework
+from unirms.state import OptimizerState
+
+if TYPE_CHECKING:
+    from unirms.protocol import Adapter
+
+LAYOUTS: Final[Mapping[int, tuple[Axes, Axes]]] = {
+    2: ((1, 0), (1, 0)),
+    3: ((2, 1, 0), (2, 1, 0)),
+    4: ((2, 3, 1, 0), (3, 2, 0, 1)),
+    5: ((2, 3, 4, 1, 0), (4, 3, 0, 1, 2)),
+}
+"""Rank -> the permutations between the layouts of the frameworks, to those with the outputs last and back: (out, in)
+<-> (in, out) of a linear layer, and (out, in, *window) <-> (*window, in, out) of a convolution. Sources: the shapes in
+the documentation of `torch.nn.Linear` and `Conv2d`, `keras.layers.Dense` and `Conv2D`, `mindspore.nn.Dense`, and
+`paddle.nn.Linear`."""
+
+MOST_NAMED: Final = 6
+
+Shape = tuple[int, ...]
+
+
+def match(
+    source: Any,
+    target: Any,
+    *,
+    names: Mapping[str, Any] | None = None,
+    layout: Mapping[str, Layout] | None = None,
+    ordered: bool = False,
+    frameworks: tuple[str, str] | None = None,
+) -> ParameterMap:
+    """Return a map from the parameters of one model to those of another, found by their shapes.
+
+    Args:
+        source: a state, a model or an optimizer of a framework that is loaded, or a mapping of names to shapes.
+        target: the same of the other side.
+        names: source name -> target name, for those that shapes do not tell; None leaves one out.
+        layout: source name -> its permutation, for those that shapes do not tell: a square matrix.
+        ordered: take those with equal shapes in the order in which they stand in both models.
+        frameworks: those of the two sides, where these do not tell by themselves. They say in which direction a
+            convolution may be permuted; whether a matrix is transposed, or an embedding that is not, they do not.
+
+    Raises:
+        StateError: a parameter has no counterpart, or several; all of them are named.
+    """
+    left, right = shapes_of(source), shapes_of(target)
+    ways = _Ways.between(*(frameworks or (_framework(source), _framework(target))))
+    given = ParameterMap.of(names or {})
+    taken = {one.name: name for name, one in given.targets.items() if one.name is not None}
+    problems = [f"names has {name!r}, which the source has not" for name in given.targets if name not in left]
+    problems += [f"names goes to {name!r}, which the target has not" for name in taken if name not in right]
+    if problems:
+        raise StateError(problems)
+    stated = ParameterMap.of(None, layout, known=left).targets
+    pairs = {name: one.name for name, one in given.targets.items()}
+    pairs |= _by_shape(
+        {name: shape for name, shape in left.items() if name not in given.targets},
+        {name: shape for name, shape in right.items() if name not in taken},
+        ways,
+        ordered=ordered,
+        problems=problems,
+    )
+    targets: dict[str, Target] = {}
+    for name in left:
+        to = pairs.get(name)
+        if to is None or name in (layout or {}):
+            axes = stated[name].axes
+        else:
+            axes = _axes(name, to, left[name], right[to], ways, problems)
+        targets[name] = Target(to, axes)
+    if problems:
+        raise StateError(problems)
+    return ParameterMap(targets)
+
+
+def shapes_of(model: Any) -> dict[str, Shape]:
+    """Return the shapes of all parameters by name: of a state, a model, an optimizer, or of what says them already.
+
+    Raises:
+        StateError: it is none of these.
+    """
+    if isinstance(model, OptimizerState):
+        return {name: tuple(array.shape) for name, array in (model.weights or model.mean_square).items()}
+    if isinstance(model, Mapping):
+        try:
+            return {str(name): _shape(one) for name, one in model.items()}
+        except (TypeError, ValueError):
+            raise StateError(["a mapping for match goes from names to shapes, or to what has a shape"]) from None
+    for adapter in _adapters(model):
+        owned = adapter.owns(model)
+        found = adapter.parameters_of(model) if owned else adapter.weights_of(model)
+        return {one.name: one.shape for one in found}
+    raise StateError(
+        [
+            f"{type(model).__module__}.{type(model).__qualname__} is no state, model or optimizer of a framework; give "
+            "one, or a mapping of names to shapes"
+        ]
+    )
+
+
+def _shape(thing: Any) -> Shape:
+    lengths: Sequence[Any] = getattr(thing, "shape", thing)
+    return tuple(int(length) for length in lengths)
+
+
+@dataclass(frozen=True)
+class _Ways:
+    """The permutations that may lie between two models; `last` and `first` say where these may have their outputs."""
+
+    last: bool = True
+    first: bool = True
+
+    @staticmethod
+    def between(source: str | None, target: str | None) -> _Ways:
+        """Return those between two frameworks; all where one is not known."""
+        if source is None or target is None:
+            return _Ways()
+        before, after = (framework(name).output_last for name in (source, target))
+        return _Ways(last=after and not before, first=before and not after)
+
+    def of(self, before: Shape, after: Shape) -> list[Axes | None]:
+        """Return the permutations that take a shape to another: None where it may stay as it is."""
+        if len(before) not in LAYOUTS or len(before) != len(after):
+            return [None] if before == after else []
+        last, first = LAYOUTS[len(before)]
+        matrix = len(before) == 2  # a linear layer's, or a table's: frameworks do not tell which
+        allowed = dict.fromkeys([*[last] * (self.last or matrix), *[first] * (self.first or matrix)])
+        turned: list[Axes | None] = [axes for axes in allowed if tuple(before[axis] for axis in axes) == after]
+        return [None, *turned] if before == after else turned
+
+
+def _by_shape(
+    left: Mapping[str, Shape], right: Mapping[str, Shape], ways: _Ways, *, ordered: bool, problems: list[str]
+) -> dict[str, str]:
+    """Return the pairs of parameters with the same shape up to a layout."""
+    pairs: dict[str, str] = {}
+    for ours, theirs in _alike(left, right, ways):
+        if len(ours) == len(theirs) and (len(ours) == 1 or ordered):
+            pairs |= dict(zip(ours, theirs, strict=True))
+        elif not theirs:
+            problems.append(f"{ours[0]!r} of shape {left[ours[0]]} has no counterpart")
+        elif len(ours) == len(theirs):
+            problems.append(
+                f"{_some(ours)} of the source and {_some(theirs)} of the target have shapes that do not tell them "
+                "apart; say in names= which is which, or take them in their order with ordered=True"
+            )
+        else:
+            problems.append(
+                f"{_some(ours)} of the source and {_some(theirs)} of the target have the same shape and are not as "
+                "many; say in names= which is which, and map to None what is left out"
+            )
+    problems += [
+        f"{name!r} of the target, of shape {shape}, has no counterpart"
+        for name, shape in right.items()
+        if not any(ways.of(before, shape) for before in left.values())
+    ]
+    return pairs
+
+
+def _alike(left: Mapping[str, Shape], right: Mapping[str, Shape], ways: _Ways) -> list[tuple[list[str], list[str]]]:
+    """Return sets of parameters that could be each other's counterparts, by nothing but their shapes."""
+    candidates = {shape: {name for name, other in right.items() if ways.of(shape, other)} for shape in left.values()}
+    sets: list[tuple[list[str], set[str]]] = []
+    for name, shape in left.items():
+        theirs = candidates[shape]
+        joined = [one for one in sets if one[1] & theirs]
+        sets = [one for one in sets if one not in joined]
+        sets.append(([*(n for one in joined for n in one[0]), name], theirs.union(*(one[1] for one in joined))))
+    order = list(left)
+    return [(sorted(ours, key=order.index), [name for name in right if name in theirs]) for ours, theirs in sets]
+
+
+def _axes(name: str, target: str, before: Shape, after: Shape, ways: _Ways, problems: list[str]) -> Axes | None:
+    """Return the permutation that two shapes tell."""
+    possible = ways.of(before, after)
+    if not possible:
+        problems.append(
+            f"{name!r} has the shape {before} and {target!r} has {after}; say in layout= how it is permuted"
+        )
+        return None
+    if len(possible) > 1:
+        shown = ", ".join("as it is" if axes is None else str(axes) for axes in possible)
+        problems.append(
+            f"{name!r} and {target!r} have the shape {after}, which does not tell how the axes are permuted ({shown}); "
+            "say it in layout="
+        )
+    return possible[0]
+
+
+def _adapters(model: Any) -> list[Adapter]:
+    return [] if isinstance(model, (OptimizerState, Mapping)) else list(adapters_behind(model))
+
+
+def _framework(model: Any) -> str | None:
+    return next((adapter.framework for adapter in _adapters(model)), None)
+
+
+def _some(names: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, names[:MOST_NAMED]))
+    return f"{shown} and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else shown
