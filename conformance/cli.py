@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections import Counter
 from functools import partial
 from pathlib import Path
@@ -15,8 +13,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from unirms import terminal
+from unirms.commands.interpreters import interpreters as read_interpreters
 from unirms.errors import ConfigError
-from unirms.registry import FRAMEWORKS, framework
+from unirms.registry import framework
 
 from . import HANG_AFTER
 
@@ -63,6 +62,8 @@ def parity(
 
         unirms parity --resume --cases none
     """
+    from unirms.files import replace_text
+
     from . import report as reports
     from .carrying import carried
     from .recordings import recordings
@@ -73,7 +74,7 @@ def parity(
 
     console = terminal.console()
     names = reports.known(_listed(frameworks))
-    interpreters = _interpreters(python or [])
+    interpreters = read_interpreters(python or [])
     if json is not None and not json.absolute().parent.is_dir():
         raise ConfigError([f"--json {json}: there is no folder {json.absolute().parent}"])
     report = reports.Report(names, digits() if train else None, with_cases=cases != NO_CASES)
@@ -97,7 +98,7 @@ def parity(
     report.finish()
     reports.show(report, console)
     if json is not None:
-        _write(json, report.as_json())
+        replace_text(json, report.as_json())
     if report.problems():
         raise typer.Exit(1)
 
@@ -117,7 +118,7 @@ def doctor(frameworks: Frameworks = "", python: Interpreters = None) -> None:
     from .runner import installed
 
     names = known(_listed(frameworks))
-    found = installed(names, _interpreters(python or []))
+    found = installed(names, read_interpreters(python or []))
     table = Table()
     for column in ("framework", "state", "versions", "to install"):
         table.add_column(column)
@@ -154,22 +155,3 @@ def _progress(console: Console) -> Progress:
 
 def _listed(names: str) -> list[str]:
     return [name.strip() for name in names.split(",") if name.strip()]
-
-
-def _interpreters(pairs: list[str]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        name, equals, interpreter = pair.partition("=")
-        if not equals or not interpreter:
-            example = f"{next(iter(FRAMEWORKS))}=env/bin/python"
-            raise ConfigError([f"--python {pair} is not allowed; write --python NAME=INTERPRETER, as in {example}"])
-        found[framework(name).name] = interpreter
-    return found
-
-
-def _write(path: Path, text: str) -> None:
-    """Write beside and rename, so that an interrupted run leaves an old report whole."""
-    descriptor, name = tempfile.mkstemp(dir=path.absolute().parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-    Path(name).replace(path)

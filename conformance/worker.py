@@ -1,9 +1,6 @@
 """The process of one framework: tasks in on standard input, results out on standard output, a line of JSON each.
 
-    python -m unirms.conformance.worker torch < tasks.json
-
-Frameworks print on standard output whenever they like, from C as well; so the results go to a copy of the real
-standard output, and descriptor 1 is pointed at standard error before any framework is loaded.
+python -m unirms.conformance.worker torch < tasks.json
 """
 
 from __future__ import annotations
@@ -11,8 +8,6 @@ from __future__ import annotations
 import os
 import platform
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +16,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from unirms.errors import FrameworkMissingError
+from unirms.processes import serve, stop
 from unirms.registry import adapter, framework
 
 from .cases import Case, cases
@@ -105,25 +101,15 @@ def versions(name: str) -> dict[str, str]:
     return found
 
 
-def _end_with(parent: int) -> None:
-    """End this process soon after its parent is gone, whatever the framework is doing: nobody reads on."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
-
-
 def main() -> None:
     """Read tasks, write results; a framework is named by the first argument."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    results = serve()
     os.environ.update(framework(sys.argv[1]).environment)
     tasks = Tasks.model_validate_json(sys.stdin.buffer.read())
     for message in work(sys.argv[1], tasks):
         results.write(message.model_dump_json() + "\n")
         results.flush()
-    # MindSpore and TensorFlow can abort while they take themselves down, after all results are out.
-    os._exit(0)
+    stop(results)
 
 
 if __name__ == "__main__":

@@ -51,9 +51,8 @@ def build(config: RMSPropConfig, framework: str, params: Any, *, policy: Policy 
     config = _for_these(config, named)
     _check_request(adapter, config, named, options)
     native = config.to_native(adapter.framework)
-    stated = [difference for difference in native.differences if not _scheduled(difference, config)]
-    found = (*stated, *adapter.limits(native, config, named))
-    obstacles = [difference for difference in found if not _seedable(difference)]
+    limits = adapter.limits(native, config, named)
+    obstacles = [*native.obstacles, *(limit for limit in limits if limit.fidelity is not Fidelity.SEEDED)]
     if obstacles and policy == "exact":
         _refuse(adapter, adapter.refusals(config, named, exact=True))
         return adapter.exact(config, named, options)
@@ -203,15 +202,6 @@ def _check_request(
 def _refuse(adapter: Adapter, reasons: Sequence[str]) -> None:
     if reasons:
         raise UnsupportedError(f"{adapter.framework}: {'; '.join(reasons)}")
-
-
-def _scheduled(difference: Difference, config: RMSPropConfig) -> bool:
-    """Return whether a difference is only that native keyword arguments have the first rate of a schedule."""
-    return difference.axis == "learning_rate" and not config.has_constant_rate
-
-
-def _seedable(difference: Difference) -> bool:
-    return difference.fidelity is Fidelity.SEEDED
 
 
 def _warn(native: Native, differences: Sequence[Difference]) -> None:

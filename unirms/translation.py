@@ -59,6 +59,16 @@ class Native:
         return any(difference.fidelity is Fidelity.SEEDED for difference in self.differences)
 
     @property
+    def obstacles(self) -> tuple[Difference, ...]:
+        """The differences that remain of a live stock class: its state can be filled in, and its rate be driven."""
+        driven = not self.wanted.has_constant_rate
+        return tuple(
+            one
+            for one in self.differences
+            if one.fidelity is not Fidelity.SEEDED and not (driven and one.axis == "learning_rate")
+        )
+
+    @property
     def warnings(self) -> tuple[Diagnosis, ...]:
         """What the class gets wrong on some devices or inputs: beside the verdict, which speaks of it in general."""
         from unirms.diagnosis import warnings_of

@@ -24,7 +24,6 @@ from unirms.errors import CheckpointError, ConfigError, StateError, UnirmsError,
 from unirms.moving import ParameterMap, Plan, plan
 from unirms.moving.maps import Layout
 from unirms.moving.planning import warn
-from unirms.semantics import Fidelity
 from unirms.state import WEIGHTS
 
 
@@ -210,15 +209,10 @@ def _meaning(config: RMSPropConfig, chosen: Known, policy: Policy) -> RMSPropCon
     if not chosen.framework:
         raise ConfigError([f'policy="{policy}" is about a stock class; files of {chosen.name} belong to none'])
     native = config.to_native(chosen.framework)
-    obstacles = [
-        one
-        for one in native.differences
-        if one.fidelity > Fidelity.SEEDED and (one.axis != "learning_rate" or config.has_constant_rate)
-    ]
-    if obstacles and policy == "stock":
-        raise UnrepresentableError(native.target, obstacles)
+    if native.obstacles and policy == "stock":
+        raise UnrepresentableError(native.target, native.obstacles)
     # A schedule for which the framework has no class is followed by unirms.build beside the stock class.
-    return native.meaning.replace(learning_rate=config.learning_rate) if obstacles else config
+    return native.meaning.replace(learning_rate=config.learning_rate) if native.obstacles else config
 
 
 def _write(

@@ -50,7 +50,7 @@ def mapped(
         right = {one.name: right[one.name] for one in stated.values() if one.name is not None and one.name in right}
     here, there = formats[0].framework, formats[1].framework
     known = bool(here and there)
-    said = _with_axes(names, layout)
+    said = {name for name, one in given.targets.items() if one.axes is not None}
     if not known or here == there:  # nobody permutes what fits between files of one kind
         said |= {name for name, one in stated.items() if left[name] == right.get(one.name or "")}
     told = match(
@@ -65,12 +65,6 @@ def mapped(
         frameworks=(here, there) if known else None,
     )
     return ParameterMap({**(given.targets if names is not None else {}), **told.targets})
-
-
-def _with_axes(names: Mapping[str, Any] | None, layout: Mapping[str, Layout] | None) -> set[str]:
-    """Return the parameters of which the user says how they are permuted, if only that they are not."""
-    entries = {name for name, one in (names or {}).items() if isinstance(one, Mapping) and one.get("axes") is not None}
-    return entries | set(layout or {})
 
 
 def destination(

@@ -1,9 +1,6 @@
 """The process of one reader or one writer: a request as JSON on standard input, an answer as JSON on standard output.
 
-    python -m unirms.checkpoints.worker read torch < request.json
-
-Frameworks print on standard output whenever they like, from C as well; so the answer goes to a copy of the real
-standard output, and descriptor 1 is pointed at standard error before any framework is loaded.
+python -m unirms.checkpoints.worker read torch < request.json
 """
 
 from __future__ import annotations
@@ -11,8 +8,6 @@ from __future__ import annotations
 import inspect
 import os
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +17,7 @@ from unirms import errors
 from unirms.checkpoints.checkpoint import Checkpoint, Config, Outgoing
 from unirms.checkpoints.formats import Known, known
 from unirms.errors import CheckpointError, FrameworkMissingError, UnirmsError
+from unirms.processes import serve, stop
 from unirms.registry import framework
 
 _SETTINGS: Final = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -132,25 +128,14 @@ def missing(chosen: Known, error: ImportError) -> UnirmsError:
     return FrameworkMissingError(f"{wanted.title} does not load here ({error}); install it with: {wanted.pip}")
 
 
-def _end_with(parent: int) -> None:
-    """End this process soon after its parent is gone, whatever the framework is doing: nobody reads on."""
-    while os.getppid() == parent:
-        time.sleep(0.2)
-    os._exit(1)
-
-
 def main() -> None:
     """Read a request, write the answer; the arguments are "read" or "write" and the name of the format."""
-    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    out = serve()
     chosen = known(sys.argv[2])
     os.environ.update(framework(chosen.framework).environment if chosen.framework else ())
     request = Request.model_validate_json(sys.stdin.buffer.read())
     out.write(answer(sys.argv[1], chosen, request).model_dump_json())
-    out.flush()
-    # MindSpore and TensorFlow can abort while they take themselves down, after the answer is out.
-    os._exit(0)
+    stop(out)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,8 @@ class Target:
 
     Attributes:
         name: its name there; None leaves it out on purpose.
-        axes: as for `numpy.transpose`: axis i there is axis `axes[i]` here; None leaves them as they are.
+        axes: as for `numpy.transpose`: axis i there is axis `axes[i]` here; None leaves them as they are, or leaves it
+            to the shapes to tell, where they are looked at.
     """
 
     name: str | None
@@ -132,7 +133,7 @@ def _target(name: str, entry: Any, problems: list[str]) -> Target:
 
 
 def _axes(name: str, given: Any, problems: list[str]) -> Axes | None:
-    """Return a permutation from axes or from letters; the identity as None."""
+    """Return a permutation from axes or from letters."""
     axes: tuple[Any, ...] = ()
     if isinstance(given, str):
         before, arrow, after = given.replace(" ", "").partition("->")
@@ -146,4 +147,4 @@ def _axes(name: str, given: Any, problems: list[str]) -> Axes | None:
             f"layout of {name!r}: {as_given(given)} is no permutation; write axes as (1, 0), or letters as OIHW->HWIO"
         )
         return None
-    return None if axes == tuple(range(len(axes))) else axes
+    return axes

@@ -121,11 +121,16 @@ class _Source:
     name: str
     axes: Axes | None
 
+    @classmethod
+    def of(cls, name: str, axes: Axes | None) -> _Source:
+        """Return where a parameter comes from; axes that stay are no permutation."""
+        return cls(name, None if axes is None or axes == tuple(range(len(axes))) else axes)
+
 
 def _sources(state: OptimizerState, to: Destination, names: ParameterMap, problems: list[str]) -> dict[str, _Source]:
     """Return where each parameter of the destination comes from."""
     found = {
-        target.name: _Source(name, target.axes)
+        target.name: _Source.of(name, target.axes)
         for name, target in names.targets.items()
         if target.name is not None and name in state.mean_square
     }
@@ -250,7 +255,7 @@ def _weight_moves(
     state: OptimizerState, weights: Mapping[str, Spec], names: ParameterMap, problems: list[str]
 ) -> Iterator[Move]:
     found = {
-        target.name: _Source(name, target.axes)
+        target.name: _Source.of(name, target.axes)
         for name, target in names.targets.items()
         if target.name is not None and name in state.weights
     }
