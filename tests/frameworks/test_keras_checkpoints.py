@@ -367,8 +367,16 @@ def adopted(config, form, path, stock):
     return model
 
 
-@pytest.mark.parametrize("form", ["keras", "weights", "tf"])
-@pytest.mark.parametrize(("kind", "name"), ALL)
+FORMS = ("keras", "weights", "tf")
+# Each config in one form among the fast tests, in all three among the slow ones.
+THROUGH_FILES = [
+    pytest.param(form, kind, name, marks=() if index % 3 == FORMS.index(form) else pytest.mark.slow)
+    for index, (kind, name) in enumerate(ALL)
+    for form in FORMS
+]
+
+
+@pytest.mark.parametrize(("form", "kind", "name"), THROUGH_FILES)
 def test_a_model_goes_on_from_a_file_as_from_a_state_that_is_restored_live(tmp_path, form, kind, name):
     model, other = trained(kind, name), trained(kind, name)
     fit(other)
