@@ -385,9 +385,11 @@ def test_a_whole_training_run_moves_into_another_model_that_has_trained(how):
         if isinstance(left, keras.layers.Dropout):
             right.seed_generator.state.assign(left.seed_generator.state.value)
     losses = [m.fit(data, labels, batch_size=4, verbose=0, shuffle=False).history["loss"] for m in models]
-    assert losses[0] == losses[1]
+    # Not bit for bit: under load, TensorFlow's threads sum the gradients of a convolution in another order, and two
+    # equal trainings differ by an ULP now and then. What is forgotten of a state shows from 1e-3 up.
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
     for left, right in zip(first.weights, second.weights, strict=True):
-        np.testing.assert_array_equal(np.asarray(left.value), np.asarray(right.value))
+        np.testing.assert_allclose(np.asarray(left.value), np.asarray(right.value), rtol=1e-5, atol=1e-5)
 
 
 def test_one_parameter_that_does_not_fit_leaves_everything_as_it_was():

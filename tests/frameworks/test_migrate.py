@@ -20,6 +20,7 @@ from unirms.schedules import Step
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"),  # Keras
     pytest.mark.filterwarnings("ignore:No ccache found:UserWarning"),  # Paddle, when it is loaded
+    pytest.mark.filterwarnings("ignore:torch.distributed is disabled:UserWarning"),
     pytest.mark.filterwarnings("ignore:Tensor do not have 'place' interface:UserWarning"),
 ]
 
@@ -238,6 +239,44 @@ def test_a_file_of_this_framework_goes_to_unirms_and_back_and_the_training_goes_
     trained.step(6, seed=2)
     again.step(6, seed=2)
     assert_same(trained.state(), replace(again.state(), learning_rate=trained.state().learning_rate))
+
+
+def save_keras_whole(trained, folder):
+    trained.model.compile(trained.optimizer, "mse")
+    trained.model.save(folder / "run.keras")
+    return folder / "run.keras"
+
+
+def save_tf_checkpoint(trained, folder):
+    tf = importlib.import_module("tensorflow")
+    tf.train.Checkpoint(model=trained.model, optimizer=trained.optimizer).write(str(folder / "run"))
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    ("form", "save"),
+    [
+        pytest.param("torch-dcp", None, marks=pytest.mark.frameworks("torch")),
+        pytest.param("keras", save_keras_whole, marks=pytest.mark.frameworks("keras")),
+        pytest.param("tf-checkpoint", save_tf_checkpoint, marks=pytest.mark.frameworks("keras")),
+    ],
+)
+@pytest.mark.parametrize("weights", [True, False])
+def test_the_lines_for_the_other_forms_of_a_framework_go_on_too(framework, tmp_path, form, save, weights):
+    trained = fresh(framework, CONFIGS["full"])
+    trained.step(6, seed=1)
+    truth = trained.state()
+    truth.save(tmp_path / "s.safetensors")
+    like = None if save is None else save(fresh(framework, CONFIGS["full"]), tmp_path)
+    place = tmp_path / "new" / (like.name if like else "folder")
+    place.parent.mkdir()
+    done = migrate(tmp_path / "s.safetensors", place, target_format=form, like=like, weights=weights)
+    known = {"unirms": unirms, "model": MODELS[framework]()}
+    known |= {name: importlib.import_module(name) for name in unirms.registry.framework(framework).modules}
+    known["tf"] = known.get("tensorflow")
+    exec("\n".join(done.code()), known)
+    found = unirms.state_of(known["optimizer"], model=known["model"])
+    assert_same(truth if weights else replace(truth, weights=found.weights), replace(found, config=truth.config))
 
 
 SOURCE = """

@@ -115,10 +115,13 @@ FORMATS: Final[dict[str, Known]] = {
             "torch",
             folder=True,
             go_on=(
+                ("", "from torch.distributed.checkpoint import load, state_dict"),
                 _BUILD,
-                ("", "model_state, optimizer_state = get_state_dict(model, optimizer)"),
-                ("", 'saved = {{"model": model_state, "optimizer": optimizer_state}}'),
-                ("", 'torch.distributed.checkpoint.load(saved, checkpoint_id="{path}")'),
+                ("", "held, kept = state_dict.get_state_dict(model, optimizer)"),
+                ("weights", 'load({{"model": held, "optimizer": kept}}, checkpoint_id="{path}")'),
+                ("state alone", 'load({{"optimizer": kept}}, checkpoint_id="{path}")'),
+                ("", "state_dict.set_state_dict(model, optimizer, model_state_dict=held, optim_state_dict=kept)"),
+                ("schedule", "unirms.lr_scheduler(optimizer).go_to({step})"),
             ),
         ),
         Known(

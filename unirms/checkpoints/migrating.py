@@ -59,11 +59,16 @@ class Migration:
         place = json.dumps(str(self.destination))[1:-1]
         parts = {
             "",
-            *[WEIGHTS] * bool(self.content.tensors.get(WEIGHTS)),
+            WEIGHTS if self.content.tensors.get(WEIGHTS) else "state alone",
             *["schedule"] * (not config.has_constant_rate),
         }
         return [
-            line.format(build=build, path=place, stem=place.removesuffix(self.destination.suffix))
+            line.format(
+                build=build,
+                path=place,
+                stem=place.removesuffix(self.destination.suffix),
+                step=self.content.step,
+            )
             for part, line in target.go_on
             if part in parts
         ]

@@ -190,14 +190,14 @@ def _axes(name: str, target: str, before: Shape, after: Shape, ways: _Ways, prob
     possible = ways.of(before, after)
     if not possible:
         problems.append(
-            f"{name!r} has the shape {before} and {target!r} has {after}; say in layout= how it is permuted"
+            f"{name!r} has the shape {before} and {target!r} has {after}; say in layout=, or as axes in a map file, how it is permuted"
         )
         return None
     if len(possible) > 1:
         shown = ", ".join("as it is" if axes is None else str(axes) for axes in possible)
         problems.append(
             f"{name!r} and {target!r} have the shape {after}, which does not tell how the axes are permuted ({shown}); "
-            "say it in layout="
+            "say it in layout=, or as axes in a map file"
         )
     return possible[0]
 
