@@ -190,8 +190,8 @@ def _axes(name: str, target: str, before: Shape, after: Shape, ways: _Ways, prob
     possible = ways.of(before, after)
     if not possible:
         problems.append(
-            f"{name!r} has the shape {before} and {target!r} has {after}; say in layout=, or as axes in a map file, how "
-            "it is permuted"
+            f"{name!r} has the shape {before} and {target!r} has {after}; say in layout=, or as axes in a map file, "
+            "how it is permuted"
         )
         return None
     if len(possible) > 1:
