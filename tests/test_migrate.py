@@ -11,6 +11,7 @@ import textwrap
 import time
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -649,7 +650,10 @@ def test_a_migration_that_is_killed_leaves_the_old_file_whole_and_its_writer_end
     python = a_reader(tmp_path, WRITER.format(then=then))
     target, place = tmp_path / "target.pt", tmp_path / "pid"
     command = [sys.executable, "-m", "unirms.cli", "migrate", source, target, "--python", f"torch={python['torch']}"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    # Where this process was started in the background of a shell, its children would ignore an interruption.
+    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, **silent, preexec_fn=heeding) as process:
         wait_for(lambda: place.exists() and place.read_text())
         process.send_signal(blow)
         assert process.wait(20) != 0
