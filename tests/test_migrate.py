@@ -11,7 +11,6 @@ import textwrap
 import time
 import warnings
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -644,16 +643,22 @@ def test_what_else_a_file_holds_is_kept_only_when_asked_for(source, tmp_path):
     assert target.read_text() == str(target)
 
 
+# What is started in the background of a shell, and all that it starts, would ignore an interruption.
+HEEDING = """
+import signal
+from unirms.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
 @pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_migration_that_is_killed_leaves_the_old_file_whole_and_its_writer_ends(source, tmp_path, blow):
     then = "(path.parent.parent.parent / 'pid').write_text(str(os.getpid())); time.sleep(60)"
     python = a_reader(tmp_path, WRITER.format(then=then))
     target, place = tmp_path / "target.pt", tmp_path / "pid"
-    command = [sys.executable, "-m", "unirms.cli", "migrate", source, target, "--python", f"torch={python['torch']}"]
-    # Where this process was started in the background of a shell, its children would ignore an interruption.
-    heeding = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **silent, preexec_fn=heeding) as process:
+    command = [sys.executable, "-c", HEEDING, "migrate", source, target, "--python", f"torch={python['torch']}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_for(lambda: place.exists() and place.read_text())
         process.send_signal(blow)
         assert process.wait(20) != 0
