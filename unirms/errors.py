@@ -19,7 +19,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +38,12 @@ def as_given(value: Any, longest: int = LONGEST) -> str:
     except (ValueError, RecursionError):  # an integer of more digits than Python prints, a nest too deep to print
         return f"a value of type {type(value).__name__} too large to show"
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def some(names: Sequence[str], most: int = 5, show: Callable[[str], str] = as_given) -> str:
+    """Return names for a message: the first `most` of them, each as `show` gives it, and how many more there are."""
+    shown = ", ".join(map(show, names[:most]))
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def did_you_mean(given: str, known: Iterable[str], otherwise: str = "they are") -> str:

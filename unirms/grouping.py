@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import RMSPropConfig
-from unirms.errors import UnsupportedError
+from unirms.errors import UnsupportedError, some
 from unirms.schedules import AnySchedule
 
 
@@ -41,7 +41,7 @@ def members(config: RMSPropConfig, names: Sequence[str]) -> list[Member]:
     for index, group in enumerate(config.groups):
         if index not in groups:
             raise UnsupportedError(
-                f"groups.{index} matches no parameter: none of {_some(names)} is called {' or '.join(group.match)}"
+                f"groups.{index} matches no parameter: none of {some(names)} is called {' or '.join(group.match)}"
                 f"{' and in no group before it' if index else ''}; correct the pattern, or leave the group out"
             )
     return [
@@ -105,8 +105,3 @@ def _factor(config: RMSPropConfig, index: int | None) -> float:
             "give the config a learning rate > 0, and the other parameters a group with learning_rate_factor=0"
         )
     return factor
-
-
-def _some(names: Sequence[str], most: int = 5) -> str:
-    shown = ", ".join(names[:most])
-    return f"{shown}, … ({len(names)} names)" if len(names) > most else shown

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from unirms.checkpoints import naming
 from unirms.checkpoints.checkpoint import Checkpoint, Config, Outgoing
-from unirms.checkpoints.tensors import SIZES, Moving, Stored
+from unirms.checkpoints.tensors import SIZES, Moving, Stored, zeros
 from unirms.config import RMSPropConfig
 from unirms.errors import CheckpointError, as_given
 from unirms.moving.planning import uses
@@ -49,7 +49,6 @@ LONGEST_TEXT: Final = 1 << 26
 
 # Bytes that are written at a time. With 16 MiB a tensor of 128 MiB whose axes are permuted takes 184 MiB of memory,
 # with 4 MiB it takes 142, and one whose axes stay is no slower.
-_AT_ONCE: Final = 1 << 22
 
 TYPES: Final = {"float16": "Float16", "bfloat16": "BFloat16", "float32": "Float32", "float64": "Float64"}
 _DTYPES: Final = {theirs: ours for ours, theirs in TYPES.items()}
@@ -331,13 +330,11 @@ class _Value:
 
     def _pieces(self) -> Iterator[memoryview]:
         if self.tensor is not None:
-            yield from self.tensor.bytes_of_pieces(_AT_ONCE)
+            yield from self.tensor.bytes_of_pieces()
         elif self.data is not None:
             yield memoryview(self.data)
         else:
-            zeros = memoryview(bytes(min(self.length, _AT_ONCE)))
-            for start in range(0, self.length, _AT_ONCE):
-                yield zeros[: self.length - start]
+            yield from zeros(self.length)
 
 
 def _values(content: Outgoing, old: _File | None) -> list[_Value]:

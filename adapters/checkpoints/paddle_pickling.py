@@ -15,7 +15,7 @@ from typing import IO, Any, Final
 
 import numpy as np
 
-from unirms.checkpoints.tensors import SIZES, Moving, raw
+from unirms.checkpoints.tensors import SIZES, Moving, raw, zeros
 from unirms.errors import CheckpointError
 
 from .paddle_pickles import MOST_OPERATIONS, Span
@@ -31,7 +31,6 @@ _NUMPY: Final = {
 }
 
 
-PIECE: Final = 1 << 22
 """Bytes of a tensor that are in memory at a time: 4 MiB are checked and written while they are in its cache."""
 
 
@@ -108,10 +107,10 @@ class Pickler:
     def _parts(self, value: Any) -> tuple[str, tuple[int, ...], int, Iterable[Any]]:
         """Return the code of the dtype, the shape, and how many and which bytes, little-endian."""
         if isinstance(value, Moving):
-            return _NUMPY[value.dtype], value.shape, value.bytes, value.bytes_of_pieces(PIECE)
+            return _NUMPY[value.dtype], value.shape, value.bytes, value.bytes_of_pieces()
         if isinstance(value, Zeros):
             length = math.prod(value.shape) * SIZES[value.dtype]
-            return _NUMPY[value.dtype], value.shape, length, _zeros(length)
+            return _NUMPY[value.dtype], value.shape, length, zeros(length)
         if isinstance(value, np.ndarray):
             return value.dtype.str[1:], value.shape, value.nbytes, [raw(value, value.dtype.name)]
         assert self._source is not None
@@ -155,8 +154,3 @@ def _global(module: str, name: str) -> bytes:
 
 def _called(module: str, name: str, *arguments: Any) -> bytes:
     return _global(module, name) + _plain(arguments) + pickle.REDUCE
-
-
-def _zeros(length: int) -> Iterable[bytes]:
-    for start in range(0, length, PIECE):
-        yield bytes(min(PIECE, length - start))

@@ -12,7 +12,7 @@ from unirms.checkpoints.checkpoint import Checkpoint
 from unirms.checkpoints.naming import plain, problem
 from unirms.checkpoints.tensors import SIZES, Stored
 from unirms.config import RMSPropConfig
-from unirms.errors import CheckpointError, ConfigError
+from unirms.errors import CheckpointError, ConfigError, some
 from unirms.moving.planning import uses
 from unirms.schedules import Plateau
 from unirms.schedules.plateau import PlateauState
@@ -79,8 +79,7 @@ def _weights(model: Model, spool: Spool, found: _Found) -> dict[str, Stored]:
     tensors = model.tensors()
     left = [key for key, one in tensors.items() if one.kind not in SIZES]
     if left:
-        more = f" and {len(left) - 1} more" if len(left) > 1 else ""
-        found.notes.append(f"{plain(left[0])!r}{more} of the model has no numbers with a fraction, and is left out")
+        found.notes.append(f"{some(left, 1)} of the model has no numbers with a fraction, and is left out")
     return {key: model.source.stored(one, spool) for key, one in tensors.items() if one.kind in SIZES}
 
 

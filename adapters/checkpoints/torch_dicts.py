@@ -13,7 +13,7 @@ from unirms.checkpoints.checkpoint import Checkpoint
 from unirms.checkpoints.naming import plain, problem
 from unirms.checkpoints.tensors import SIZES, Stored
 from unirms.config import RMSPropConfig
-from unirms.errors import CheckpointError
+from unirms.errors import CheckpointError, some
 from unirms.state import GRADIENT_SUM, WEIGHTS
 
 from ..torch import CONFIG, accumulators
@@ -233,10 +233,10 @@ class Optimizer:
         fresh = [i for i, entry in enumerate(self.entries) if "square_avg" not in entry]
         unknown = [self.names[i] for i in fresh if self.names[i] not in weights]
         if unknown:
-            notes.append(f"{_some(unknown)}: never updated, and no weights tell the shape: left out")
+            notes.append(f"{some(unknown)}: never updated, and no weights tell the shape: left out")
         known = [i for i in fresh if self.names[i] in weights]
         if known:
-            notes.append(f"{_some([self.names[i] for i in known])}: never updated: the state is that of the start")
+            notes.append(f"{some([self.names[i] for i in known])}: never updated: the state is that of the start")
         start = 0.0 if config is None else config.initial_mean_square
         for i in known:
             name, kept = self.names[i], self._kept(self.group_of[i])
@@ -382,7 +382,3 @@ def _concluded(
         return numbers
     notes.append("the names of its parameters are those of the weights, by order and shapes")
     return list(trained)
-
-
-def _some(names: Sequence[str], most: int = 3) -> str:
-    return ", ".join(repr(plain(name, 80)) for name in names[:most]) + (" and others" if len(names) > most else "")

@@ -21,7 +21,7 @@ from torch.distributed.checkpoint.filesystem import _StorageInfo
 
 from unirms.checkpoints.checkpoint import Checkpoint, Outgoing
 from unirms.checkpoints.naming import plain
-from unirms.checkpoints.tensors import Stored
+from unirms.checkpoints.tensors import PIECE_BYTES, Stored
 from unirms.errors import CheckpointError
 
 from . import pickles, torch_dicts, torch_files, torch_saving, torch_writing
@@ -265,7 +265,7 @@ def _joined(shape: tuple[int, ...], starts: list[tuple[int, ...]], found: list[T
 
 def _blocks(array: Any) -> Iterator[tuple[int, Any]]:
     """Yield the rows of an array, a few at a time, and the number of the first."""
-    most = max(torch_files.WRITE_BYTES // max(array[0].nbytes, 1), 1)
+    most = max(PIECE_BYTES // max(array[0].nbytes, 1), 1)
     for first in range(0, len(array), most):
         yield first, array[first : first + most]
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 
 from unirms.checkpoints.naming import plain
-from unirms.checkpoints.tensors import Stored
+from unirms.checkpoints.tensors import PIECE_BYTES, Stored
 from unirms.errors import CheckpointError
 
 from . import pickles
@@ -91,8 +91,6 @@ _ZIP_ERRORS: Final = (
 )
 # The first pickle of the older format: PyTorch's magic number.
 _MAGIC: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-# Bytes that are converted, summed and written at a time: few enough to stay in the cache of a processor's core.
-WRITE_BYTES: Final = 1 << 20
 # Bytes of a pickle that are read: those of a million tensors.
 _LONGEST_PICKLE: Final = 1 << 28
 
@@ -422,7 +420,7 @@ def bytes_of(record: Record) -> Iterator[bytes]:
         file.seek(record.offset)
         left = record.bytes
         while left > 0:
-            chunk = file.read(min(left, WRITE_BYTES))
+            chunk = file.read(min(left, PIECE_BYTES))
             if not chunk:
                 raise CheckpointError(f"{record.path} is damaged: it ends in the middle of a tensor")
             left -= len(chunk)

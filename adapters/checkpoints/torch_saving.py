@@ -15,7 +15,7 @@ from typing import IO, Any, Final, cast
 import numpy as np
 import torch
 
-from unirms.checkpoints.tensors import Moving
+from unirms.checkpoints.tensors import Moving, zeros
 from unirms.errors import CheckpointError
 from unirms.state import Array
 
@@ -24,7 +24,6 @@ from .torch_files import (
     DTYPE_OF_STORAGE,
     LOCAL_HEADER,
     STORAGE_OF_DTYPE,
-    WRITE_BYTES,
     Part,
     Record,
     bytes_of,
@@ -59,13 +58,13 @@ class Fresh:
     @staticmethod
     def of(moving: Moving) -> Fresh:
         """Return a tensor that comes from another file."""
-        return Fresh(moving.dtype, moving.shape, lambda: moving.bytes_of_pieces(WRITE_BYTES))
+        return Fresh(moving.dtype, moving.shape, moving.bytes_of_pieces)
 
     @staticmethod
     def zeros(dtype: str, shape: tuple[int, ...]) -> Fresh:
         """Return a tensor of zeros."""
         size = math.prod(shape) * element_bytes(dtype)
-        return Fresh(dtype, shape, lambda: (bytes(min(WRITE_BYTES, size - at)) for at in range(0, size, WRITE_BYTES)))
+        return Fresh(dtype, shape, lambda: zeros(size))
 
     @staticmethod
     def scalar(value: float, dtype: str = "float32") -> Fresh:

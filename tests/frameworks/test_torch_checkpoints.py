@@ -586,7 +586,7 @@ def sharded(folder, parts, *, shape=(5, 4), dtype=torch.float32, names=None):
     ],
 )
 def test_tensors_in_parts_are_joined(parts, dtype, tmp_path, spool, monkeypatch):
-    monkeypatch.setattr(torch_files, "WRITE_BYTES", 20)
+    monkeypatch.setattr(distributed, "PIECE_BYTES", 20)
     tensor = sharded(tmp_path / "a", parts, dtype=dtype)
     array = distributed.read(tmp_path / "a", spool).state().weights["w"]
     np.testing.assert_array_equal(array, (tensor.float() if dtype is torch.bfloat16 else tensor).numpy())

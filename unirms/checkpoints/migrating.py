@@ -20,7 +20,7 @@ from unirms.checkpoints.settling import Settled, settled
 from unirms.checkpoints.targets import Names, destination, mapped, renamed
 from unirms.checkpoints.tensors import Moving
 from unirms.config import RMSPropConfig
-from unirms.errors import CheckpointError, ConfigError, StateError, UnirmsError, UnrepresentableError
+from unirms.errors import CheckpointError, ConfigError, StateError, UnirmsError, UnrepresentableError, some
 from unirms.moving import ParameterMap, Plan, plan
 from unirms.moving.maps import Layout
 from unirms.moving.planning import warn
@@ -184,7 +184,7 @@ def _content(
         step=found.state.step,
         micro_step=found.state.micro_step,
         learning_rate=way.learning_rate,
-        plateau=found.state.plateau,
+        plateau=way.plateau,
         config=config,
         tensors=moving,
         stock=policy != "exact",
@@ -245,5 +245,4 @@ def _kept_layouts(content: Outgoing, template: Checkpoint | None, formats: tuple
     ]
     if not silent:
         return []
-    more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
-    return [f"the axes of {silent[0]!r}{more} stay as they are, since the map has none; linear layers may need (1, 0)"]
+    return [f"the axes of {some(silent, 1)} stay as they are, since the map has none; linear layers may need (1, 0)"]

@@ -10,10 +10,9 @@ from typing import Final
 import numpy as np
 
 from unirms.checkpoints.checkpoint import Checkpoint
-from unirms.checkpoints.naming import plain
 from unirms.checkpoints.tensors import SIZES, Stored
 from unirms.config import RMSPropConfig
-from unirms.errors import CheckpointError, StateError
+from unirms.errors import CheckpointError, StateError, some
 from unirms.grouping import members
 from unirms.moving.planning import uses
 from unirms.schedules import AnySchedule, Plateau
@@ -171,7 +170,7 @@ def _slots(held: Checkpoint, config: RMSPropConfig, notes: list[str]) -> dict[st
         kept = {n: one for n, one in tensors.items() if kind not in SLOTS or used.get(n, {}).get(kind, True)}
         if len(kept) < len(tensors):
             left = [name for name in tensors if name not in kept]
-            notes.append(f"the {kind} of {plain(left[0])!r}{_more(left)} is left out, since the config keeps none")
+            notes.append(f"the {kind} of {some(left, 1)} is left out, since the config keeps none")
         found[kind] = {name: outline(one) for name, one in kept.items()}
     return found
 
@@ -182,7 +181,3 @@ def outline(stored: Stored) -> Array:
         raise CheckpointError(f"{stored.path}: a tensor has the dtype {stored.dtype}; states have {', '.join(SIZES)}")
     held = "float32" if stored.dtype == "bfloat16" else stored.dtype
     return np.broadcast_to(np.zeros((), held), stored.shape)
-
-
-def _more(names: Sequence[str]) -> str:
-    return f" and {len(names) - 1} more" if len(names) > 1 else ""

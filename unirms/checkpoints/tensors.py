@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import mmap
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import cycle, product
 from pathlib import Path
-from typing import IO, Final
+from typing import IO, Any, Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PrivateAttr
@@ -18,8 +21,8 @@ from unirms.state import Array
 PIECE_BYTES: Final = 1 << 22
 """Bytes of a tensor that are in memory at a time: 4 MiB, which a cache holds while they are checked."""
 
-_BLOCK: Final = 64
-"""Rows of a matrix that are transposed at a time: with 64, a block lies in the nearest cache of a processor."""
+_TILE: Final = (64, 256)
+"""Elements that lie together, and how often, in what is transposed at a time, so that it stays in a near cache."""
 
 SIZES: Final = {
     "float16": 2,
@@ -75,6 +78,8 @@ class Stored(BaseModel):
     def pieces(self, most: int = PIECE_BYTES) -> Iterator[Array]:
         """Yield the elements in order, as flat arrays of up to `most` bytes that are read, not mapped.
 
+        The memory of an array is used again for the next but one.
+
         Raises:
             CheckpointError: the file is shorter than the tensor, or cannot be read.
         """
@@ -84,24 +89,30 @@ class Stored(BaseModel):
         try:
             with Path(self.path).open("rb", buffering=0) as file:
                 file.seek(self.offset)
+                spaces = _spaces(min(step, self.count), _held(self.dtype))
                 for start in range(0, self.count, step):
-                    yield _wide(_read(file, min(step, self.count - start), self), self.dtype)
+                    yield _wide(_filled(next(spaces)[: self.count - start], file, self.path), self.dtype)
         except OSError as error:
             raise CheckpointError(f"{self.path} cannot be read: {error.strerror}") from None
 
-    def held(self) -> Array:
-        """Return the tensor, read as a whole; bfloat16 as its two bytes, in an unsigned integer each.
+    def mapped(self) -> Array:
+        """Return the tensor, mapped from its file, which is read ahead; bfloat16 as its two bytes, in an integer each.
 
         Raises:
             CheckpointError: the file is shorter than the tensor, or cannot be read.
         """
         self._check()
+        if self.count == 0:
+            return np.empty(self.shape, _held(self.dtype))
+        page = self.offset % mmap.ALLOCATIONGRANULARITY
         try:
-            with Path(self.path).open("rb", buffering=0) as file:
-                file.seek(self.offset)
-                return _read(file, self.count, self).reshape(self.shape)
+            with Path(self.path).open("rb") as file:
+                memory = mmap.mmap(file.fileno(), page + self.bytes, access=mmap.ACCESS_READ, offset=self.offset - page)
         except OSError as error:
             raise CheckpointError(f"{self.path} cannot be read: {error.strerror}") from None
+        if hasattr(mmap, "MADV_WILLNEED"):
+            memory.madvise(mmap.MADV_WILLNEED)  # not a page at a time, in the order of the target
+        return np.frombuffer(memory, _held(self.dtype), self.count, page).reshape(self.shape)
 
     def _check(self) -> None:
         try:
@@ -152,12 +163,17 @@ class Moving(BaseModel):
     def pieces(self, most: int = PIECE_BYTES) -> Iterator[Array]:
         """Yield the elements at the target, in C order, as flat arrays; those of bfloat16 as float32.
 
-        A tensor whose axes are permuted is in memory as a whole, once; others are not.
+        A tensor whose axes are permuted is in memory as a whole, once; others are not. While a piece is in use, the
+        next is made; the memory of one is used again for the next but one.
 
         Raises:
             CheckpointError: the file cannot be read.
             StateError: a value that no state has, or that the target's dtype cannot hold.
         """
+        made = self._made(most)
+        return ahead(made) if self.source.bytes > most else made
+
+    def _made(self, most: int) -> Iterator[Array]:
         unturned = replace(self.move, axes=None)
         for before in self._before(most):
             after = unturned.of(before)
@@ -189,34 +205,56 @@ class Moving(BaseModel):
         if self.move.axes is None or self.source.count == 0:
             yield from self.source.pieces(most)
             return
-        for piece in parts(self.source.held().transpose(self.move.axes), most):
+        for piece in parts(self.source.mapped().transpose(self.move.axes), most):
             yield _wide(piece, self.source.dtype)
 
 
+def ahead(pieces: Iterator[Array]) -> Iterator[Array]:
+    """Yield the pieces, each made by a thread while the one before it is in use; NumPy and files let others run."""
+    with ThreadPoolExecutor(1) as thread:
+        coming = thread.submit(next, pieces, None)
+        while (piece := coming.result()) is not None:
+            coming = thread.submit(next, pieces, None)
+            yield piece
+
+
 def parts(array: Array, most: int) -> Iterator[Array]:
-    """Yield an array in C order as flat copies of up to `most` bytes."""
+    """Yield an array in C order as flat pieces of up to `most` bytes; the memory of one may be the next but one's."""
+    spaces = _spaces(max(min(most, array.nbytes) // array.itemsize, 1), array.dtype)
+    return (_flat(part, spaces) for part in _split(array, most))
+
+
+def _split(array: Array, most: int) -> Iterator[Array]:
+    """Yield parts of an array along its first axes, in order."""
     if array.nbytes <= most or array.ndim == 0:
-        yield _flat(array)
+        yield array
     elif array[0].nbytes > most:
         for row in array:
-            yield from parts(row, most)
+            yield from _split(row, most)
     else:
         rows = most // max(array[0].nbytes, 1)
         for first in range(0, len(array), rows):
-            yield _flat(array[first : first + rows])
+            yield array[first : first + rows]
 
 
-def _flat(array: Array) -> Array:
-    """Return a copy of an array in C order, flat; the array itself where it is that already."""
+def _spaces(count: int, dtype: Any) -> Iterator[Array]:
+    """Yield two arrays in turn: fresh memory for each piece would cost as much time as copying it."""
+    return cycle((np.empty(count, dtype), np.empty(count, dtype)))
+
+
+def _flat(array: Array, spaces: Iterator[Array]) -> Array:
+    """Return an array in C order, flat: a copy in one of the spaces, or a view where it is so already."""
     if array.ndim < 2 or array.flags.c_contiguous or array.strides[-1] == array.itemsize:
         return array.reshape(-1)
     # Block by block, each first as it lies in memory: down a whole column every element is in another line of memory,
     # and the lines of a large matrix, a power of two apart, drive each other out of the cache.
-    copy = np.empty(array.shape, array.dtype)
-    for start in range(0, array.shape[-1], _BLOCK):
-        block = array[..., start : start + _BLOCK]
-        copy[..., start : start + _BLOCK] = block.copy(order="K")
-    return copy.reshape(-1)
+    copy = next(spaces)[: array.size].reshape(array.shape)
+    together = array.strides.index(min(array.strides))
+    for first, start in product(range(0, array.shape[together], _TILE[0]), range(0, array.shape[-1], _TILE[1])):
+        tile = (*[slice(None)] * together, slice(first, first + _TILE[0]), ..., slice(start, start + _TILE[1]))
+        copy[tile] = array[tile].copy(order="K")
+    flat: Array = copy.reshape(-1)
+    return flat
 
 
 def _sound(array: Array, kind: str = "") -> bool:
@@ -236,17 +274,28 @@ def raw(array: Array, dtype: str) -> memoryview:
     return memoryview(little.view(np.uint8).data)
 
 
-def _read(file: IO[bytes], count: int, stored: Stored) -> Array:
-    """Return so many elements, as the file has them; `readinto` may give fewer bytes at a time."""
-    held = "<u2" if stored.dtype == "bfloat16" else np.dtype(stored.dtype).newbyteorder("<")
-    elements = np.empty(count, held)
+def zeros(length: int) -> Iterator[memoryview]:
+    """Yield so many bytes of zeros, piece by piece."""
+    piece = memoryview(bytes(min(length, PIECE_BYTES)))
+    for start in range(0, length, PIECE_BYTES):
+        yield piece[: length - start]
+
+
+def _filled(elements: Array, file: IO[bytes], path: str) -> Array:
+    """Return the elements, filled as the file has them; `readinto` may give fewer bytes at a time."""
     view, done = elements.view(np.uint8).data, 0
     while done < len(view):
         got = file.readinto(view[done:])  # type: ignore[attr-defined]
         if not got:
-            raise CheckpointError(f"{stored.path} is damaged: it ends in the middle of a tensor")
+            raise CheckpointError(f"{path} is damaged: it ends in the middle of a tensor")
         done += got
     return elements
+
+
+def _held(dtype: str) -> np.dtype[Any]:
+    """Return the dtype of elements as a file has them: bfloat16 as its two bytes, in an unsigned integer."""
+    held: np.dtype[Any] = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
+    return held
 
 
 def _wide(elements: Array, dtype: str) -> Array:

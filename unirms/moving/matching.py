@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from unirms.errors import StateError
+from unirms.errors import StateError, some
 from unirms.moving.maps import Axes, Layout, ParameterMap, Target
 from unirms.registry import adapters_behind, framework
 from unirms.state import OptimizerState
@@ -30,7 +30,6 @@ LAYOUTS: Final[Mapping[int, tuple[Axes, Axes]]] = {
 the documentation of `torch.nn.Linear` and `Conv2d`, `keras.layers.Dense` and `Conv2D`, `mindspore.nn.Dense`, and
 `paddle.nn.Linear`."""
 
-MOST_NAMED: Final = 6
 
 Shape = tuple[int, ...]
 
@@ -156,12 +155,12 @@ def _by_shape(
             problems.append(f"{ours[0]!r} of shape {left[ours[0]]} has no counterpart")
         elif len(ours) == len(theirs):
             problems.append(
-                f"{_some(ours)} of the source and {_some(theirs)} of the target have shapes that do not tell them "
+                f"{some(ours)} of the source and {some(theirs)} of the target have shapes that do not tell them "
                 "apart; say in names= which is which, or take them in their order with ordered=True"
             )
         else:
             problems.append(
-                f"{_some(ours)} of the source and {_some(theirs)} of the target have the same shape and are not as "
+                f"{some(ours)} of the source and {some(theirs)} of the target have the same shape and are not as "
                 "many; say in names= which is which, and map to None what is left out"
             )
     problems += [
@@ -209,8 +208,3 @@ def _adapters(model: Any) -> list[Adapter]:
 
 def _framework(model: Any) -> str | None:
     return next((adapter.framework for adapter in _adapters(model)), None)
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(map(repr, names[:MOST_NAMED]))
-    return f"{shown} and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else shown

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from unirms.config import RMSPropConfig
-from unirms.errors import FidelityWarning, PrecisionWarning, StateError, UnsupportedError
+from unirms.errors import FidelityWarning, PrecisionWarning, StateError, UnsupportedError, some
 from unirms.grouping import members
 from unirms.moving.maps import Axes, ParameterMap
 from unirms.moving.moves import Move
 from unirms.schedules import Plateau
+from unirms.schedules.plateau import PlateauState
 from unirms.semantics import Difference, differences
 from unirms.state import GRADIENT_SUM, SLOTS, WEIGHTS, Array, OptimizerState
 
@@ -48,11 +49,13 @@ class Plan:
         moves: the way of each tensor, by kind and in the order of the destination's parameters.
         differences: how the destination computes on from where the state comes from: it is another optimizer.
         learning_rate: the rate of its next update there.
+        plateau: where the destination's plateau goes on; None where its rate is no plateau.
     """
 
     moves: Sequence[Move]
     differences: Sequence[Difference] = field(default_factory=tuple)
     learning_rate: float = 0.0
+    plateau: PlateauState | None = None
 
 
 def moved(state: OptimizerState, to: Destination, names: ParameterMap) -> OptimizerState:
@@ -78,16 +81,15 @@ def moved(state: OptimizerState, to: Destination, names: ParameterMap) -> Optimi
         raise StateError(problems)
     warn(way, rounded)
     weights, sums = arrays.pop(WEIGHTS), arrays.pop(GRADIENT_SUM)
-    fresh = OptimizerState.of(state.step, arrays, sums, state.micro_step, state.plateau)
+    fresh = OptimizerState.of(state.step, arrays, sums, state.micro_step, way.plateau)
     return replace(fresh, learning_rate=way.learning_rate, config=to.config, weights=weights)
 
 
 def warn(way: Plan, rounded: Sequence[Move], stacklevel: int = 4) -> None:
     """Say what a state loses on its way."""
     if rounded:
-        which = ", ".join(f"{move.kind} of {move.target!r}" for move in rounded[:3])
-        more = f" and {len(rounded) - 3} more" if len(rounded) > 3 else ""
-        warnings.warn(f"rounded to {rounded[0].dtype}: {which}{more}", PrecisionWarning, stacklevel=stacklevel)
+        which = some([f"{move.kind} of {move.target!r}" for move in rounded], show=str)
+        warnings.warn(f"rounded to {rounded[0].dtype}: {which}", PrecisionWarning, stacklevel=stacklevel)
     if way.differences:
         reasons = "; ".join(str(difference) for difference in way.differences)
         warnings.warn(
@@ -113,7 +115,7 @@ def plan(state: OptimizerState, to: Destination, names: ParameterMap) -> Plan:
     if problems:
         raise StateError(problems)
     rate = units.after if units else 0.0
-    return Plan(moves, _differences(state, to, sources), rate)
+    return Plan(moves, _differences(state, to, sources), rate, plateau_after(to.config, state))
 
 
 @dataclass(frozen=True)
@@ -182,9 +184,14 @@ class _Units:
 
 def rate_after(config: RMSPropConfig, state: OptimizerState) -> float:
     """Return the rate of the next update of a config that has come as far as a state."""
-    if isinstance(config.learning_rate, Plateau) and state.plateau is not None:
-        return state.plateau.rate
-    return config.learning_rate_at(state.step)
+    plateau = plateau_after(config, state)
+    return config.learning_rate_at(state.step) if plateau is None else plateau.rate
+
+
+def plateau_after(config: RMSPropConfig, state: OptimizerState) -> PlateauState | None:
+    """Return where the plateau of a config goes on from a state, its beginning if that has none; None without one."""
+    rate = config.learning_rate
+    return (state.plateau or rate.begin()) if isinstance(rate, Plateau) else None
 
 
 def uses(config: RMSPropConfig) -> dict[str, bool]:
