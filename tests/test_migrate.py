@@ -491,9 +491,9 @@ PLANTED = """
 import sys
 import types
 from unirms.checkpoints import worker
-module = types.ModuleType("unirms.adapters.checkpoints.torch")
+module = types.ModuleType("unirms.adapters.checkpoints.torch.saved")
 {body}
-sys.modules["unirms.adapters.checkpoints.torch"] = module
+sys.modules["unirms.adapters.checkpoints.torch.saved"] = module
 sys.argv = ["worker", *sys.argv[3:]]
 worker.main()
 """
@@ -571,7 +571,7 @@ def test_the_environment_of_the_framework_is_set_before_it_is_loaded(tmp_path):
     import os
     def read(path, spool):
         return worker.Checkpoint(format="torch", parameters=(), tensors={}, notes=(os.environ["GLOG_minloglevel"],))
-    sys.modules["unirms.adapters.checkpoints.paddle"] = module
+    sys.modules["unirms.adapters.checkpoints.paddle.saved"] = module
     module.read = read
     """
     python = a_reader(tmp_path, body)

@@ -20,7 +20,7 @@ from unirms.grouping import Member, members
 from unirms.reference import Hyperparameters, bias_correction
 from unirms.schedules import BaseSchedule, Plateau
 
-from ..checkpoints import keras_statement
+from ..checkpoints.keras import statement
 from . import plateau, preparing
 from .rule import averaged, rmsprop
 from .schedules import UniRMSSchedule
@@ -358,7 +358,7 @@ class UniRMSProp(keras.optimizers.RMSprop):
             config = ADAPTER.config_of(self)
         except UnirmsError:  # a schedule of the user's own, which no config says
             return
-        keras_statement.say(attributes, config, self.parameter_names, plateau.state_of(self))
+        statement.say(attributes, config, self.parameter_names, plateau.state_of(self))
 
     def live_config(self) -> RMSPropConfig:
         """Return the config with the hyperparameters that the optimizer holds now, but the first learning rate."""

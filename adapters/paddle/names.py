@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from ..checkpoints.paddle_names import (
+from ..checkpoints.paddle.names import (
     AVERAGE,
     CONFIG,
     CONFIG_NAMES,

@@ -16,9 +16,11 @@ import tensorflow as tf
 
 import unirms
 from unirms import RMSPropConfig
-from unirms.adapters.checkpoints import keras as keras_format
-from unirms.adapters.checkpoints import keras_names, object_graph, tensor_bundle, tf1
-from unirms.adapters.checkpoints import tensorflow as tf_format
+from unirms.adapters.checkpoints.keras import naming as keras_names
+from unirms.adapters.checkpoints.keras import saved as keras_format
+from unirms.adapters.checkpoints.tensorflow import bundle as tensor_bundle
+from unirms.adapters.checkpoints.tensorflow import checkpoint as tf_format
+from unirms.adapters.checkpoints.tensorflow import object_graph, tf1
 from unirms.adapters.keras import ADAPTER, UniRMSProp
 from unirms.checkpoints.checkpoint import Outgoing
 from unirms.checkpoints.tensors import Moving, Stored
@@ -637,7 +639,8 @@ def test_reading_loads_no_framework(tmp_path):
     code = f"""
 import sys
 from pathlib import Path
-from unirms.adapters.checkpoints import keras, tensorflow, tf1
+from unirms.adapters.checkpoints.keras import saved as keras
+from unirms.adapters.checkpoints.tensorflow import checkpoint as tensorflow, tf1
 for module, path in zip((keras, keras, tensorflow, tf1), {[str(path) for path in (*paths, session)]!r}):
     module.read(Path(path), Path({str(spool(tmp_path))!r}))
 print([name for name in ("keras", "tensorflow", "numpy.f2py") if name in sys.modules])
@@ -1038,7 +1041,8 @@ import sys, time
 from pathlib import Path
 import numpy as np
 from unirms import RMSPropConfig
-from unirms.adapters.checkpoints import keras, tensorflow, tf1, tensor_saving
+from unirms.adapters.checkpoints.keras import saved as keras
+from unirms.adapters.checkpoints.tensorflow import checkpoint as tensorflow, saving as tensor_saving, tf1
 from unirms.checkpoints.checkpoint import Outgoing
 from unirms.checkpoints.tensors import Moving, Stored
 from unirms.moving.moves import Move

@@ -11,8 +11,8 @@ from mindspore.experimental import optim as experimental
 
 import unirms
 from unirms import ParameterGroup, RMSPropConfig, schedules
-from unirms.adapters.checkpoints import mindspore as checkpoints
-from unirms.adapters.checkpoints import mindspore_wire as wire
+from unirms.adapters.checkpoints.mindspore import saved as checkpoints
+from unirms.adapters.checkpoints.mindspore import wire
 from unirms.checkpoints.checkpoint import Outgoing
 from unirms.checkpoints.tensors import Moving, Stored
 from unirms.conformance.measures import same_bits

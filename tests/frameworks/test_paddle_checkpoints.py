@@ -19,9 +19,9 @@ from unirms.errors import CheckpointError, StateError
 from unirms.moving.moves import Move
 from unirms.moving.planning import uses
 
-from unirms.adapters.checkpoints import paddle as files  # isort: skip
-from unirms.adapters.checkpoints import paddle_pickles  # isort: skip
-from unirms.adapters.checkpoints.paddle_names import NAME_TABLE  # isort: skip
+from unirms.adapters.checkpoints.paddle import saved as files  # isort: skip
+from unirms.adapters.checkpoints.paddle import pickles as paddle_pickles  # isort: skip
+from unirms.adapters.checkpoints.paddle.names import NAME_TABLE  # isort: skip
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Tensor do not have 'place' interface:UserWarning"),

@@ -22,9 +22,11 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 import unirms
 from torch_runs import CONFIGS, DTYPES, EXACTS, FULL, RATE, STOCKS, Run, same
 from unirms import RMSPropConfig
-from unirms.adapters.checkpoints import pickles, torch_files, torch_saving
-from unirms.adapters.checkpoints import torch as plain
-from unirms.adapters.checkpoints import torch_distributed as distributed
+from unirms.adapters.checkpoints import pickles
+from unirms.adapters.checkpoints.torch import distributed
+from unirms.adapters.checkpoints.torch import files as torch_files
+from unirms.adapters.checkpoints.torch import saved as plain
+from unirms.adapters.checkpoints.torch import saving as torch_saving
 from unirms.checkpoints.checkpoint import Outgoing
 from unirms.checkpoints.tensors import Moving
 from unirms.errors import CheckpointError, StateError
@@ -876,7 +878,7 @@ from pathlib import Path
 from unirms.checkpoints.checkpoint import Outgoing
 from unirms.checkpoints.tensors import Moving
 from unirms.moving.moves import Move
-from unirms.adapters.checkpoints import torch as plain, torch_distributed as distributed
+from unirms.adapters.checkpoints.torch import distributed, saved as plain
 import torch
 
 torch.optim.RMSprop([torch.empty(0)]).step()  # PyTorch loads a part of itself at the first

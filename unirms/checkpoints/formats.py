@@ -96,7 +96,7 @@ FORMATS: Final[dict[str, Known]] = {
         Known(
             "torch",
             "torch.save",
-            f"{_ADAPTERS}.torch",
+            f"{_ADAPTERS}.torch.saved",
             "torch",
             (".pt", ".pth", ".bin"),
             default=True,
@@ -111,7 +111,7 @@ FORMATS: Final[dict[str, Known]] = {
         Known(
             "torch-dcp",
             "torch.distributed.checkpoint",
-            f"{_ADAPTERS}.torch_distributed",
+            f"{_ADAPTERS}.torch.distributed",
             "torch",
             folder=True,
             go_on=(
@@ -127,7 +127,7 @@ FORMATS: Final[dict[str, Known]] = {
         Known(
             "keras",
             "model.save",
-            f"{_ADAPTERS}.keras",
+            f"{_ADAPTERS}.keras.saved",
             "keras",
             (".keras",),
             needs_like=True,
@@ -136,7 +136,7 @@ FORMATS: Final[dict[str, Known]] = {
         Known(
             "keras-weights",
             "model.save_weights",
-            f"{_ADAPTERS}.keras",
+            f"{_ADAPTERS}.keras.saved",
             "keras",
             (".h5",),
             default=True,
@@ -150,7 +150,7 @@ FORMATS: Final[dict[str, Known]] = {
         Known(
             "tf-checkpoint",
             "tf.train.Checkpoint",
-            f"{_ADAPTERS}.tensorflow",
+            f"{_ADAPTERS}.tensorflow.checkpoint",
             "keras",
             folder=True,
             needs_like=True,
@@ -163,7 +163,7 @@ FORMATS: Final[dict[str, Known]] = {
         Known(
             "tf1",
             "tf.compat.v1.train.Saver",
-            f"{_ADAPTERS}.tf1",
+            f"{_ADAPTERS}.tensorflow.tf1",
             "keras",
             folder=True,
             go_on=(("", 'tf.compat.v1.train.Saver().restore(session, "{path}")'),),
@@ -171,7 +171,7 @@ FORMATS: Final[dict[str, Known]] = {
         Known(
             "mindspore",
             "mindspore.save_checkpoint",
-            f"{_ADAPTERS}.mindspore",
+            f"{_ADAPTERS}.mindspore.saved",
             "mindspore",
             (".ckpt",),
             default=True,
@@ -185,7 +185,7 @@ FORMATS: Final[dict[str, Known]] = {
         Known(
             "paddle",
             "paddle.save",
-            f"{_ADAPTERS}.paddle",
+            f"{_ADAPTERS}.paddle.saved",
             "paddle",
             (".pdopt", ".pdparams", ".pdckpt"),
             default=True,

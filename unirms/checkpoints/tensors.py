@@ -251,7 +251,7 @@ def _flat(array: Array, spaces: Iterator[Array]) -> Array:
     copy = next(spaces)[: array.size].reshape(array.shape)
     together = array.strides.index(min(array.strides))
     for first, start in product(range(0, array.shape[together], _TILE[0]), range(0, array.shape[-1], _TILE[1])):
-        tile = (*[slice(None)] * together, slice(first, first + _TILE[0]), ..., slice(start, start + _TILE[1]))
+        tile: Any = (*[slice(None)] * together, slice(first, first + _TILE[0]), ..., slice(start, start + _TILE[1]))
         copy[tile] = array[tile].copy(order="K")
     flat: Array = copy.reshape(-1)
     return flat

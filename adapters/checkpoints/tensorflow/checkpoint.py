@@ -22,11 +22,11 @@ from unirms.errors import CheckpointError
 from unirms.recipes.keras import shortest
 from unirms.state import GRADIENT_SUM, WEIGHTS
 
-from . import tensor_saving
-from .keras_slots import rate_of
+from ..keras.slots import rate_of
+from . import saving
+from .bundle import Entry, entries, prefix_of
 from .object_graph import KEY, Graph, Node
-from .tensor_bundle import Entry, entries, prefix_of
-from .tensor_saving import Source, zeros
+from .saving import Source, zeros
 
 LISTS: Final[Mapping[str, str]] = {
     "mean_square": "_velocities",
@@ -106,7 +106,7 @@ def write(path: Path, content: Outgoing, like: Path | None) -> None:
     if rate in held.entries:
         sources[rate] = partial(np.asarray, rate_of(content, content.config), held.entries[rate].dtype)
     sources |= _moving(content, held)
-    tensor_saving.save(prefix_of(path), sources)
+    saving.save(prefix_of(path), sources)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from unirms.config import RMSPropConfig
 from unirms.errors import CheckpointError, UnirmsError
 from unirms.state import GRADIENT_SUM, WEIGHTS
 
-from ..torch import ADAPTER, CONFIG, UniRMSProp, accumulators, groups, schedules
-from ..torch.accumulators import COUNT, MICRO_STEP, SLOTS, SUM
-from .torch_dicts import Optimizer, Parts, Source, weights_of
-from .torch_saving import Fresh
+from ...torch import ADAPTER, CONFIG, UniRMSProp, accumulators, groups, schedules
+from ...torch.accumulators import COUNT, MICRO_STEP, SLOTS, SUM
+from .dicts import Parts, weights_of
+from .optimizers import Optimizer, Source
+from .saving import Fresh
 
 Id = Callable[[int, str], Any]
 # Where normalizations count their batches, and what is beside it.

@@ -1,7 +1,7 @@
 """Keras 3: `model.save` (`.keras`) and `model.save_weights` (`.weights.h5`), without loading Keras.
 
 Source of the layout: `keras.src.saving.saving_lib` (Keras 3.15). The optimizer's variables stand by number under
-"optimizer/vars", and those of each layer under a name of its class, see `keras_slots` and `keras_names`.
+"optimizer/vars", and those of each layer under a name of its class, see `slots` and `naming`.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from unirms.schedules import Plateau
 from unirms.schedules.plateau import PlateauState
 from unirms.state import GRADIENT_SUM, WEIGHTS
 
-from . import keras_names as naming
-from . import keras_statement, keras_writing
+from . import naming, statement, writing
+from .archives import Archive, frozen_layers, opened
 from .hdf5 import Contents, Dataset, contents, stored
-from .keras_archives import Archive, frozen_layers, opened
-from .keras_slots import GIVE_CONFIG, Slots, Structure, guessed, told_apart
-from .keras_statement import ATTRIBUTE
+from .slots import GIVE_CONFIG, Slots, Structure, guessed, told_apart
+from .statement import ATTRIBUTE
 
 _PLATEAU = "the file has the rate of the plateau, but not its counts, which Keras does not save"
 
@@ -81,7 +80,7 @@ def write(path: Path, content: Outgoing, like: Path | None) -> None:
         CheckpointError: this cannot be written, or `like` is no such file.
         StateError: a tensor has a NaN, or a value that its dtype cannot hold.
     """
-    keras_writing.write(path, content, like)
+    writing.write(path, content, like)
 
 
 class _ForeignError(CheckpointError):
@@ -112,7 +111,7 @@ def _statement(archive: Archive, file: Contents) -> _Statement:
 def _of_ours(text: str, name: str) -> _Statement:
     """Return what unirms has written beside the variables."""
     try:
-        config, names, plateau = keras_statement.said(text)
+        config, names, plateau = statement.said(text)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{name} is damaged: the attribute {ATTRIBUTE!r}: {plain(str(error))}") from None
     return _Statement(config, names, Structure.of(config, names), plateau)

@@ -11,7 +11,7 @@ from typing import Final
 
 from unirms.errors import CheckpointError
 
-from .tensor_bundle import fields
+from .bundle import fields
 
 KEY: Final = "_CHECKPOINTABLE_OBJECT_GRAPH"
 

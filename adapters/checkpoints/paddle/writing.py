@@ -19,8 +19,8 @@ from unirms.schedules import AnySchedule, Plateau
 from unirms.semantics import Fidelity
 from unirms.state import GRADIENT_SUM, WEIGHTS
 
-from .paddle_dicts import Accumulators, Model, model_in, named, optimizer_in
-from .paddle_names import (
+from .dicts import Accumulators, Model, model_in, named, optimizer_in
+from .names import (
     AVERAGE,
     CONFIG,
     CONFIG_NAMES,
@@ -33,10 +33,10 @@ from .paddle_names import (
     SLOTS,
     STEP,
 )
-from .paddle_names import GRADIENT_SUM as SUM
-from .paddle_pickling import Pickler, Zeros
-from .paddle_reading import stated
-from .paddle_tensors import Source, Tensor, tensor_in
+from .names import GRADIENT_SUM as SUM
+from .pickling import Pickler, Zeros
+from .reading import stated
+from .tensors import Source, Tensor, tensor_in
 
 _OWN: Final = re.compile(r".+\.[wb]_\d+")
 """What Paddle calls a parameter by itself: linear_0.w_0."""

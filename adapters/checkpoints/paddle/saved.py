@@ -9,9 +9,9 @@ from unirms.checkpoints.checkpoint import Checkpoint, Outgoing
 from unirms.checkpoints.naming import plain
 from unirms.errors import CheckpointError
 
-from . import paddle_dicts, paddle_reading, paddle_tensors, paddle_writing
-from .paddle_names import MODEL, OPTIMIZER
-from .spool import Spool
+from ..spool import Spool
+from . import dicts, reading, tensors, writing
+from .names import MODEL, OPTIMIZER
 
 FORMAT: Final = "paddle"
 
@@ -22,14 +22,14 @@ def read(path: Path, spool: Path) -> Checkpoint:
     Beside a .pdopt the .pdparams of the same name is looked at, and the other way round. No code of a file is run, and
     PaddlePaddle need not be installed.
     """
-    sources = [paddle_tensors.load(file) for file in files_of(path)]
-    optimizer = paddle_dicts.optimizer_in(sources)
-    model = paddle_dicts.model_in(sources, optimizer)
+    sources = [tensors.load(file) for file in files_of(path)]
+    optimizer = dicts.optimizer_in(sources)
+    model = dicts.model_in(sources, optimizer)
     if optimizer is None and model is None:
         raise CheckpointError(
             f"{plain(path.name)} holds no tensors; an optimizer of Paddle's has none before its first step"
         )
-    return paddle_reading.checkpoint(optimizer, model, FORMAT, Spool(spool))
+    return reading.checkpoint(optimizer, model, FORMAT, Spool(spool))
 
 
 def write(path: Path, content: Outgoing, like: Path | None) -> None:
@@ -38,8 +38,8 @@ def write(path: Path, content: Outgoing, like: Path | None) -> None:
     A .pdopt and, where there are weights, a .pdparams of the same name; under any other suffix one file with the keys
     "model" and "opt". With `like`, its keys, its parameters' own names and its other contents.
     """
-    sources = [] if like is None else [paddle_tensors.load(file) for file in files_of(like)]
-    paddle_writing.write(path, content, sources)
+    sources = [] if like is None else [tensors.load(file) for file in files_of(like)]
+    writing.write(path, content, sources)
 
 
 def files_of(path: Path) -> list[Path]:

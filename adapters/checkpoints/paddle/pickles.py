@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 from unirms.checkpoints.naming import plain
 from unirms.errors import CheckpointError
 
-from . import pickles
+from .. import pickles
 
 MOST_OPERATIONS: Final = 2_000_000
 """Of a pickle; a tensor takes some fifty, and an operation of one byte up to 200 bytes of memory."""

@@ -28,12 +28,12 @@ from unirms.recipes import keras as recipes
 from unirms.schedules import BaseSchedule, Plateau
 from unirms.state import GRADIENT_SUM, WEIGHTS
 
-from . import keras_names as naming
+from . import naming
+from .archives import CONFIG, Archive, inner_optimizer, opened
+from .archives import WEIGHTS as MEMBER
 from .hdf5 import Contents, contents, stored
-from .keras_archives import CONFIG, Archive, inner_optimizer, opened
-from .keras_archives import WEIGHTS as MEMBER
-from .keras_slots import ORDER, Structure, rate_of
-from .keras_statement import ATTRIBUTE, say
+from .slots import ORDER, Structure, rate_of
+from .statement import ATTRIBUTE, say
 
 
 @dataclass(frozen=True)

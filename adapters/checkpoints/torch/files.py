@@ -27,9 +27,9 @@ from unirms.checkpoints.naming import plain
 from unirms.checkpoints.tensors import PIECE_BYTES, Stored
 from unirms.errors import CheckpointError
 
-from . import pickles
-from .pickles import Call, Reference
-from .spool import Spool
+from .. import pickles
+from ..pickles import Call, Reference
+from ..spool import Spool
 
 # Class of a storage -> dtype of its elements. Untyped ones hold bytes, and their tensors say the dtype.
 _STORAGES: Final = {

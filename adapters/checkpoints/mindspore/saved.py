@@ -29,8 +29,8 @@ from unirms.schedules import BaseSchedule
 from unirms.schedules.plateau import PlateauState
 from unirms.state import GRADIENT_SUM, WEIGHTS
 
-from .mindspore_wire import CRC, SLICE_BYTES, TEXT, Entry, copied, entries, head
-from .spool import Spool
+from ..spool import Spool
+from .wire import CRC, SLICE_BYTES, TEXT, Entry, copied, entries, head
 
 PREFIXES: Final = {
     "mean_square": "mean_square.",

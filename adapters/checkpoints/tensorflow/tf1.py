@@ -22,10 +22,10 @@ from unirms.config import RMSPropConfig
 from unirms.errors import CheckpointError
 from unirms.state import GRADIENT_SUM, WEIGHTS
 
-from . import tensor_saving
+from . import saving
+from .bundle import Entry, entries, prefix_of
 from .object_graph import KEY
-from .tensor_bundle import Entry, entries, prefix_of
-from .tensor_saving import Source, zeros
+from .saving import Source, zeros
 
 COUNT: Final = "global_step"
 """The name that `tf.compat.v1.train.get_or_create_global_step` gives the count of updates."""
@@ -114,7 +114,7 @@ def write(path: Path, content: Outgoing, like: Path | None) -> None:
         if name in content.tensors.get("average", {}):
             sources[f"{name}/{AVERAGE}"] = content.tensors["average"][name]
     sources[COUNT] = partial(np.asarray, content.step or 0, np.int64)
-    tensor_saving.save(prefix_of(path), sources)
+    saving.save(prefix_of(path), sources)
 
 
 def _slots(found: Mapping[str, Entry], path: Path | None) -> tuple[str, dict[str, list[Entry]]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -13,12 +13,10 @@ from unirms.errors import CheckpointError, UnirmsError
 from unirms.schedules.base import BaseSchedule
 from unirms.schedules.plateau import Plateau, PlateauState
 
-from .. import common
-from ..torch import ADAPTER, UniRMSProp, schedules
-from ..torch.plateau import COUNTS
-
-if TYPE_CHECKING:
-    from .torch_dicts import Optimizer
+from ... import common
+from ...torch import ADAPTER, UniRMSProp, schedules
+from ...torch.plateau import COUNTS
+from .optimizers import Optimizer
 
 
 def config_of(

@@ -18,8 +18,8 @@ import numpy as np
 from unirms.checkpoints.tensors import SIZES, Moving, raw, zeros
 from unirms.errors import CheckpointError
 
-from .paddle_pickles import MOST_OPERATIONS, Span
-from .paddle_tensors import Source, Tensor
+from .pickles import MOST_OPERATIONS, Span
+from .tensors import Source, Tensor
 
 _NUMPY: Final = {
     "float16": "f2",

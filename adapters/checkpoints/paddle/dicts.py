@@ -15,9 +15,9 @@ from unirms.checkpoints.naming import plain
 from unirms.errors import CheckpointError
 from unirms.state import GRADIENT_SUM
 
-from .paddle_names import AVERAGE, CONFIG, MASTER_WEIGHTS, MICRO_STEP, NAME_TABLE, SLOTS, STEP
-from .paddle_names import GRADIENT_SUM as SUM
-from .paddle_tensors import Source, Tensor, tensor_in
+from .names import AVERAGE, CONFIG, MASTER_WEIGHTS, MICRO_STEP, NAME_TABLE, SLOTS, STEP
+from .names import GRADIENT_SUM as SUM
+from .tensors import Source, Tensor, tensor_in
 
 MODEL_KEYS: Final = ("model", "state_dict", "model_state_dict", "network", "net", "params", "weights")
 """What a checkpoint calls the model's part, where it has others like it, as averaged weights."""

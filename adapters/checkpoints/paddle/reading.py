@@ -18,10 +18,10 @@ from unirms.schedules import Plateau
 from unirms.schedules.plateau import PlateauState
 from unirms.state import GRADIENT_SUM, SLOTS, WEIGHTS
 
-from .paddle_dicts import Accumulators, Model, named
-from .paddle_names import CONFIG_NAMES, CONFIG_TEXT, MICRO_STEP, SCHEDULER, STEP
-from .paddle_tensors import Tensor, tensor_in
-from .spool import Spool
+from ..spool import Spool
+from .dicts import Accumulators, Model, named
+from .names import CONFIG_NAMES, CONFIG_TEXT, MICRO_STEP, SCHEDULER, STEP
+from .tensors import Tensor, tensor_in
 
 MOST_UPDATES = 1 << 53
 """A count of updates beyond it is none."""

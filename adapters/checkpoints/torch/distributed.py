@@ -24,11 +24,13 @@ from unirms.checkpoints.naming import plain
 from unirms.checkpoints.tensors import PIECE_BYTES, Stored
 from unirms.errors import CheckpointError
 
-from . import pickles, torch_dicts, torch_files, torch_saving, torch_writing
-from .pickles import Call
-from .spool import Spool
-from .torch_files import Part, Record, Tensor
-from .torch_saving import Fresh
+from .. import pickles
+from ..pickles import Call
+from ..spool import Spool
+from . import dicts, saving, writing
+from . import files as torch_files
+from .files import Part, Record, Tensor
+from .saving import Fresh
 
 FORMAT = "torch-dcp"
 METADATA, DATA = ".metadata", "__0_0.distcp"
@@ -110,7 +112,7 @@ class Folder:
 def read(path: Path, spool: Path) -> Checkpoint:
     """Return what a folder of `torch.distributed.checkpoint` holds; see `unirms.checkpoints.formats.Format`."""
     folder = read_folder(path)
-    return torch_dicts.checkpoint(folder, folder.data, FORMAT, Spool(spool))
+    return dicts.checkpoint(folder, folder.data, FORMAT, Spool(spool))
 
 
 def write(path: Path, content: Outgoing, like: Path | None) -> None:
@@ -121,11 +123,11 @@ def write(path: Path, content: Outgoing, like: Path | None) -> None:
     """
     if like is None:
         numbered = content.parameters == tuple(str(index) for index in range(len(content.parameters)))
-        data = torch_writing.made_anew(content, (lambda index, name: index) if numbered else lambda index, name: name)
+        data = writing.made_anew(content, (lambda index, name: index) if numbered else lambda index, name: name)
     else:
         folder = read_folder(like)
         data = folder.data
-        torch_writing.put_into(content, folder, data, torch_dicts.parts_of(folder, data))
+        writing.put_into(content, folder, data, dicts.parts_of(folder, data))
     try:
         path.mkdir(exist_ok=True)
         with (path / DATA).open("w+b") as file:
@@ -325,7 +327,7 @@ def _saved(file: IO[bytes], value: Any) -> _StorageInfo:
     """Write an object as an archive of its own."""
     start = file.seek(0, 2)
     with Part(Record(Path(), start, 0), file) as part:
-        torch_saving.write_archive(part, value, {})
+        saving.write_archive(part, value, {})
     return _StorageInfo(DATA, start, file.seek(0, 2) - start)
 
 

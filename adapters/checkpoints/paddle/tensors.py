@@ -15,11 +15,11 @@ import numpy as np
 from unirms.checkpoints.tensors import PIECE_BYTES, SIZES, Stored, raw
 from unirms.errors import CheckpointError
 
-from . import paddle_pickles
-from .paddle_names import SLICES
-from .paddle_pickles import Known, Span
-from .pickles import Call
-from .spool import Spool
+from ..pickles import Call
+from ..spool import Spool
+from . import pickles
+from .names import SLICES
+from .pickles import Known, Span
 
 DEEPEST: Final = 32
 """Dictionaries, lists and tuples in one another."""
@@ -181,7 +181,7 @@ def load(path: Path) -> Source:
     Raises:
         CheckpointError: it cannot be read, is damaged, or needs more than arrays and plain data.
     """
-    data = paddle_pickles.load(path)
+    data = pickles.load(path)
     try:
         return Source(path, _Reading(path.name).made(data, DEEPEST))
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:

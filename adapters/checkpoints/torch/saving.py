@@ -19,8 +19,8 @@ from unirms.checkpoints.tensors import Moving, zeros
 from unirms.errors import CheckpointError
 from unirms.state import Array
 
-from .pickles import Call, Ordered, Reference
-from .torch_files import (
+from ..pickles import Call, Ordered, Reference
+from .files import (
     DTYPE_OF_STORAGE,
     LOCAL_HEADER,
     STORAGE_OF_DTYPE,

@@ -7,8 +7,8 @@ from pathlib import Path
 from unirms.checkpoints.checkpoint import Checkpoint, Outgoing
 from unirms.errors import CheckpointError
 
-from . import torch_dicts, torch_files, torch_saving, torch_writing
-from .spool import Spool
+from ..spool import Spool
+from . import dicts, files, saving, writing
 
 FORMAT = "torch"
 
@@ -18,8 +18,8 @@ def read(path: Path, spool: Path) -> Checkpoint:
 
     No code of the file is run: of what `torch.load(weights_only=True)` accepts, tensors and plain data are read.
     """
-    file = torch_files.read(path)
-    return torch_dicts.checkpoint(file, file.data, FORMAT, Spool(spool))
+    file = files.read(path)
+    return dicts.checkpoint(file, file.data, FORMAT, Spool(spool))
 
 
 def write(path: Path, content: Outgoing, like: Path | None) -> None:
@@ -28,15 +28,15 @@ def write(path: Path, content: Outgoing, like: Path | None) -> None:
     The state dictionary of the optimizer alone where there is nothing else, and otherwise a dictionary with the keys
     "model", "optimizer" and "scheduler", those of PyTorch's tutorials. With `like`, its keys and its other contents.
     """
-    file = None if like is None else torch_files.read(like)
+    file = None if like is None else files.read(like)
     if file is None:
-        whole = torch_writing.made_anew(content)
+        whole = writing.made_anew(content)
         data = whole if len(whole) > 1 else whole["optimizer"]
     else:
         data = file.data
-        torch_writing.put_into(content, file, data, torch_dicts.parts_of(file, data))
+        writing.put_into(content, file, data, dicts.parts_of(file, data))
     try:
         with path.open("w+b") as to:
-            torch_saving.write_archive(to, data, {} if file is None else file.records)
+            saving.write_archive(to, data, {} if file is None else file.records)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be written: {error.strerror}") from None

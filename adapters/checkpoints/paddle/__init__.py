@@ -1,0 +1,1 @@
+"""PaddlePaddle: `.pdparams` and `.pdopt`."""

@@ -1,0 +1,1 @@
+"""TensorFlow: `tf.train.Checkpoint` and the checkpoints of TensorFlow 1."""
