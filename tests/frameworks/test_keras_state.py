@@ -368,8 +368,8 @@ def test_weights_whose_paths_are_not_unique_have_numbers():
     assert [one.name for one in ADAPTER.weights_of(layer)] == ["0", "1", "non_trainable/0", "non_trainable/1"]
 
 
-@pytest.mark.parametrize("how", ["fit", "jit"])
-def test_a_whole_training_run_moves_into_another_model_that_has_trained(how):
+def continued(how, forget=lambda state: state):
+    """Return how far the losses and weights of a run that moved are from one that stayed; `forget` is a defect."""
     data, labels = np.random.default_rng(2).random((16, 8, 8, 3)), np.ones((16, 2))
     config = config_of("warmup").replace(groups=(), ema_decay=0.75)
     models = [network() for _ in range(2)]
@@ -378,18 +378,37 @@ def test_a_whole_training_run_moves_into_another_model_that_has_trained(how):
         model.compile(optimizer=optimizer, loss="mse", jit_compile=how == "jit")
         model.fit(data, labels, batch_size=4, verbose=0, epochs=2 if model is models[0] else 1, shuffle=False)
     first, second = models
-    state = unirms.state_of(first.optimizer, model=first)
+    state = forget(unirms.state_of(first.optimizer, model=first))
     there = [one.name for one in ADAPTER.weights_of(second)]
     unirms.restore(second.optimizer, state, model=second, names=dict(zip(state.weights, there, strict=True)))
     for left, right in zip(first.layers, second.layers, strict=True):
         if isinstance(left, keras.layers.Dropout):
             right.seed_generator.state.assign(left.seed_generator.state.value)
     losses = [m.fit(data, labels, batch_size=4, verbose=0, shuffle=False).history["loss"] for m in models]
+    weights = [np.concatenate([np.ravel(one.value) for one in model.weights]) for model in models]
+    return max(abs(losses[0][0] / losses[1][0] - 1), np.max(np.abs(weights[0] - weights[1])))
+
+
+@pytest.mark.parametrize("how", ["fit", "jit"])
+def test_a_whole_training_run_moves_into_another_model_that_has_trained(how):
     # Not bit for bit: under load, TensorFlow's threads sum the gradients of a convolution in another order, and two
-    # equal trainings differ by an ULP now and then. What is forgotten of a state shows from 1e-3 up.
-    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-5)
-    for left, right in zip(first.weights, second.weights, strict=True):
-        np.testing.assert_allclose(np.asarray(left.value), np.asarray(right.value), rtol=1e-5, atol=1e-5)
+    # equal trainings differ by an ULP now and then. What is forgotten shows from 1e-3 up, see the next test.
+    assert continued(how) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: {"step": 0, "learning_rate": None},
+        lambda state: {"momentum": {name: 0 * one for name, one in state.momentum.items()}},
+        lambda state: {"mean_square": {name: 0 * one for name, one in state.mean_square.items()}},
+        lambda state: {"average": {name: 0 * one for name, one in state.average.items()}},
+        lambda state: {"weights": {name: 0.99 * one for name, one in state.weights.items()}},
+    ],
+    ids=["step", "momentum", "mean_square", "average", "weights"],
+)
+def test_what_is_forgotten_of_a_training_run_shows(change):
+    assert continued("fit", lambda state: replace(state, **change(state))) > 1e-3
 
 
 def test_one_parameter_that_does_not_fit_leaves_everything_as_it_was():
