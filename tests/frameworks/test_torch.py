@@ -222,7 +222,12 @@ def gradients(steps, size):
     return (rng.normal(size=(steps, size)) * 10.0 ** rng.uniform(-2, 0.5, (steps, 1))).astype(np.float32)
 
 
-def worst_ulp(which, schedule, *, updates=100, late=0):
+# At its end its rate is 2e-7, and float32 weights near 1 lose most of such a step by rounding: those of the float32
+# reference are 34.2 ULP off after 300 updates, too (7.3 after 100).
+UPDATES = {"one_cycle of three": 100}
+
+
+def worst_ulp(which, schedule, *, updates=300, late=0):
     """Return the worst error in ULP of a float32 and a float64 run; the scheduler skips its first `late` steps."""
     start = {"w": np.linspace(-1, 1, 7).astype(np.float32)}
     wide = {"w": start["w"].astype(np.float64)}
@@ -247,7 +252,7 @@ def worst_ulp(which, schedule, *, updates=100, late=0):
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("which", MEANING)
 def test_every_schedule_follows_the_reference(which, name):
-    assert max(worst_ulp(which, SCHEDULES[name])) <= LIMIT_ULP["float32"]
+    assert max(worst_ulp(which, SCHEDULES[name], updates=UPDATES.get(name, 300))) <= LIMIT_ULP["float32"]
 
 
 @pytest.mark.parametrize("name", [name for name, schedule in SCHEDULES.items() if not schedule.is_constant])
