@@ -829,10 +829,13 @@ def test_a_map_that_is_none_is_refused(source, tmp_path, target):
     assert isinstance(result.exception, StateError)
 
 
-def test_the_policy_nearest_warns(source, tmp_path):
+def test_the_policy_nearest_warns_and_the_lines_that_go_on_name_it(source, tmp_path):
     python = a_reader(tmp_path, WRITER.format(then=""))
     with pytest.warns(FidelityWarning, match="epsilon_placement"):
-        migrate(source, tmp_path / "t.pt", policy="nearest", interpreters=python)
+        done = migrate(source, tmp_path / "t.pt", policy="nearest", interpreters=python)
+    assert 'model, policy="nearest")' in "\n".join(done.code())
+    assert 'model, policy="stock")' in "\n".join(replace(done, policy="stock").code())
+    assert "policy=" not in "\n".join(replace(done, policy="exact").code())
     with pytest.raises(UnrepresentableError):
         migrate(source, tmp_path / "u.pt", policy="stock", interpreters=python)
 

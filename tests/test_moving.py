@@ -161,6 +161,19 @@ def test_a_plateau_converts_by_the_rate_it_has_come_to():
     assert arrived.plateau == state.plateau
 
 
+def test_a_plateau_of_which_the_state_knows_nothing_begins_and_one_that_is_not_there_is_left_out():
+    plateau = unirms.schedules.Plateau(initial_learning_rate=0.5)
+    _, state, _ = after(FULL, 2)
+    with pytest.warns(unirms.FidelityWarning):
+        arrived = moved(state, there(FULL.replace(learning_rate=plateau)), ParameterMap.of(NAMES, LAYOUT))
+    assert arrived.plateau == plateau.begin()
+    assert arrived.learning_rate == 0.5
+    lowered = replace(state, plateau=replace(plateau.begin(), rate=0.05))
+    arrived = moved(lowered, there(FULL), ParameterMap.of(NAMES, LAYOUT))
+    assert arrived.plateau is None
+    assert arrived.learning_rate == FULL.initial_learning_rate
+
+
 def test_other_hyperparameters_are_said_aloud():
     _, state, _ = after(FULL, 2)
     with pytest.warns(unirms.FidelityWarning, match=r"epsilon_placement.*rho|rho.*epsilon_placement"):

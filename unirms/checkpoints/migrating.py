@@ -38,6 +38,7 @@ class Migration:
         target_format: its format.
         content: what it holds: by kind and by target name where each tensor comes from and what became of it.
         notes: a sentence for each thing that was concluded or left out.
+        policy: what goes on from the file, as for `unirms.build`.
     """
 
     source: Path
@@ -46,13 +47,14 @@ class Migration:
     target_format: str
     content: Outgoing
     notes: tuple[str, ...]
+    policy: Policy = "exact"
 
     def code(self) -> list[str]:
         """Return the lines of Python that go on from the file, with a `model` of the target's."""
         config = self.content.config
         assert config is not None
         target = known(self.target_format)
-        policy = ', policy="nearest"' if self.content.stock else ""
+        policy = "" if self.policy == "exact" else f', policy="{self.policy}"'
         build = (
             f'optimizer = unirms.build(unirms.RMSPropConfig({keywords(config)}), "{target.framework}", model{policy})'
         )
@@ -136,7 +138,7 @@ def migrate(
         rounded = _write(formats[1], place, content, kept, interpreters)
     warn(way, [content.tensors[kind][name].move for kind, name in rounded], stacklevel=3)
     notes = (*held.notes, *found.notes, *_kept_layouts(content, template, formats))
-    return Migration(source, formats[0].name, place, formats[1].name, content, notes)
+    return Migration(source, formats[0].name, place, formats[1].name, content, notes, policy)
 
 
 def _template(place: Path, chosen: Known, like: Path | None) -> Path | None:

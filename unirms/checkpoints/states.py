@@ -73,23 +73,13 @@ def save(state: OptimizerState, path: str | Path, *, shard_bytes: int | None = N
     """
     arrays = state.tensors()
     _check(state, arrays)
-    assert state.config is not None
     entries = [
         Entry(f"{kind}/{name}", array.dtype.name, array.shape, partial(_bytes, kind, name, array))
         for kind, found in arrays.items()
         for name, array in found.items()
     ]
-    statement = _Statement(
-        schema_version=SCHEMA_VERSION,
-        step=state.step,
-        micro_step=state.micro_step,
-        plateau=state.plateau,
-        learning_rate=state.learning_rate,
-        config=_config_data(state.config),
-        parameters=tuple(state.mean_square),
-        complex=_complex(entries),
-    )
-    _place(Path(path), lambda place: indexed.write(place, entries, _metadata(statement), shard_bytes))
+    metadata = _metadata(_statement_of(state, tuple(state.mean_square), entries))
+    _place(Path(path), lambda place: indexed.write(place, entries, metadata, shard_bytes))
 
 
 def load(path: str | Path) -> OptimizerState:
@@ -141,17 +131,23 @@ def write(path: Path, content: Outgoing, like: Path | None) -> None:
         for kind, found in content.tensors.items()
         for name, moving in found.items()
     ]
-    statement = _Statement(
+    safetensors.write(path, entries, _metadata(_statement_of(content, content.parameters, entries)))
+
+
+def _statement_of(
+    content: OptimizerState | Outgoing, parameters: tuple[str, ...], entries: Sequence[Entry]
+) -> _Statement:
+    assert content.config is not None and content.step is not None
+    return _Statement(
         schema_version=SCHEMA_VERSION,
         step=content.step,
         micro_step=content.micro_step,
         plateau=content.plateau,
         learning_rate=content.learning_rate,
         config=_config_data(content.config),
-        parameters=content.parameters,
+        parameters=parameters,
         complex=_complex(entries),
     )
-    safetensors.write(path, entries, _metadata(statement))
 
 
 def _check(state: OptimizerState, arrays: Mapping[str, Mapping[str, Array]]) -> None:
