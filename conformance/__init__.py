@@ -1,8 +1,9 @@
 """The proof: every optimizer that unirms builds, run beside the reference, each framework in a process of its own.
 
 `cases` says what is run, `drivers` run it in one framework, `measures` says how far a run is from the reference,
-`worker` is the process of one framework, `runner` starts the processes, `report` shows what came back. `resumptions`
-says which trainings are left in one framework and go on in another, `resuming` does both, `carrying` is between them.
+`worker` is the process of one framework, `runner` starts the processes, `report` shows what came back. `settings` and
+`resumptions` say which trainings are left in one framework and go on in another, `resuming` does both, `carrying` is
+between them.
 """
 
 HANG_AFTER = 180.0

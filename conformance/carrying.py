@@ -14,7 +14,8 @@ from unirms.errors import UnirmsError
 
 from .results import Message
 from .resume_report import Resumed
-from .resumptions import SETTINGS, Migration, live, migrations, through_files
+from .resumptions import Migration, live, migrations, through_files
+from .settings import SETTINGS
 from .spelling import between, spelling
 from .worker import Tasks
 
@@ -61,7 +62,7 @@ def _migrated(folder: Path, resumed: Resumed, interpreters: Mapping[str, str] | 
 def _migrate(interpreters: Mapping[str, str] | None, migration: Migration, folder: Path) -> str | UnirmsError:
     """Return the target's own checkpoint, or why there is none."""
     source, fresh = migration.source, migration.fresh
-    place = folder / Path(fresh.fresh).name
+    place = folder / Path(fresh.checkpoint).name
     folder.mkdir(parents=True)
     try:
         migrate(
@@ -73,6 +74,7 @@ def _migrate(interpreters: Mapping[str, str] | None, migration: Migration, folde
             config=SETTINGS[source.setting].config(source.framework),
             weights=True,
             like=fresh.fresh,
+            policy=SETTINGS[source.setting].policy,
             interpreters=interpreters,
         )
     except UnirmsError as error:

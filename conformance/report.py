@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -44,6 +45,7 @@ class Report:
         digits: the training task, if there was one.
         resumed: what was left in one framework and went on in another, if that was asked for.
         with_cases: whether the matrix of cases was asked for.
+        promised: how many results the workers of each framework have said that they would send.
     """
 
     frameworks: Sequence[str]
@@ -51,6 +53,7 @@ class Report:
     resumed: Resumed | None = None
     with_cases: bool = True
     hellos: dict[str, Hello] = field(default_factory=dict)
+    promised: Counter[str] = field(default_factory=Counter)
     failures: list[Failure] = field(default_factory=list)
     cases: list[CaseResult] = field(default_factory=list)
     ports: dict[str, PortResult] = field(default_factory=dict)
@@ -62,6 +65,7 @@ class Report:
         """Take one message of a worker."""
         if isinstance(message, Hello):
             self.hellos.setdefault(message.framework, message)
+            self.promised[message.framework] += message.cases
         elif isinstance(message, Failure):
             self.failures.append(message)
         elif isinstance(message, CaseResult):
@@ -94,8 +98,7 @@ class Report:
             for case in self.cases
             if case.problem
         ]
-        silent = set(self.frameworks) - {case.framework for case in self.cases} - {f.framework for f in self.failures}
-        found += [f"{name}: no case ran" for name in self.frameworks if self.with_cases and name in silent]
+        found += self._missing()
         found += [
             f"{framework} training, {name}: loss off by {a.loss:.2g}, weights by {a.weights:.2g}"
             for (framework, name), a in self.agreements.items()
@@ -107,6 +110,23 @@ class Report:
             if not recording.passed(error)
         ]
         return found + (self.resumed.problems() if self.resumed is not None else [])
+
+    def _missing(self) -> list[str]:
+        """Return one sentence for everything that a framework should have sent, and has not; failures say it all."""
+        sent = Counter(case.framework for case in self.cases)
+        trained = {(result.framework, result.config) for result in self.trainings}
+        if self.resumed is not None:
+            sent.update(one.framework for one in self.resumed.left)
+            sent.update(one.framework for one in self.resumed.results)
+        found = []
+        for name in (name for name in self.frameworks if name not in {failure.framework for failure in self.failures}):
+            if self.with_cases and name not in {case.framework for case in self.cases}:
+                found.append(f"{name}: no case ran")
+            elif sent[name] != self.promised[name]:
+                found.append(f"{name}: {sent[name]} of {self.promised[name]} results came")
+            missed = [config for config in CONFIGS if self.digits is not None and (name, config) not in trained]
+            found += [f"{name} training, {config}: did not run" for config in missed]
+        return found
 
     def as_json(self) -> str:
         """Return everything as JSON; infinite numbers are strings."""

@@ -12,7 +12,8 @@ from rich.text import Text
 
 from .cases import LIMIT_ULP
 from .results import LeftResult, ResumeResult
-from .resumptions import DTYPES, LEFT_AT, SETTINGS, STEPS, WAYS, Left, Resumption
+from .resumptions import LEFT_AT, STEPS, WAYS, Left, Resumption
+from .settings import DTYPES, SETTINGS
 from .tables import finite, narrow
 
 

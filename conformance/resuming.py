@@ -6,7 +6,7 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +17,16 @@ from unirms import reference
 from unirms.config import RMSPropConfig
 from unirms.errors import FidelityWarning, PrecisionWarning
 from unirms.grouping import members
-from unirms.moving import Destination, Spec, moved
+from unirms.schedules import Plateau
 from unirms.state import OptimizerState
 
 from .cases import LIMIT_ULP, Case
 from .drivers import Array, Driver, Make, Run
 from .measures import Ruler, same_bits
 from .results import LeftResult, ResumeResult
-from .resumptions import DTYPES, LEFT_AT, SETTINGS, STEPS, Left, Resumption, case
-from .spelling import NETWORK, between, spelled, spelling
+from .resumptions import LEFT_AT, STEPS, Left, Resumption, case
+from .settings import DTYPES, SETTINGS, Setting
+from .spelling import NETWORK, between, spelled, spelling, written
 
 Builder = Callable[[RMSPropConfig], Make]
 """builder(config) -> what makes the optimizer of a run."""
@@ -34,6 +35,9 @@ Held = dict[tuple[str, ...], Run]
 
 BEGUN_STEPS = 4
 """Steps of another training, after which a run takes over the one that is carried to it."""
+
+# That the momentum changes its unit is what some settings are about; it must be all that changes.
+_OTHER_UNIT = "the optimizer goes on otherwise than the state's: lr_in_momentum [^;]*$"
 
 
 @dataclass(frozen=True)
@@ -53,16 +57,16 @@ def leave(left: Left, driver: Driver, folder: Path, builder: Builder | None = No
         folder: an empty one for the files.
         builder: builds the optimizer; `unirms.build` unless a test plants another.
     """
-    config = SETTINGS[left.setting].config(left.framework)
+    setting, inputs = SETTINGS[left.setting], case(left.setting, left.dtype)
     try:
-        run = _started(left.framework, left.mode, config, case(left.setting, left.dtype), driver, builder)
-        wanted = SETTINGS[left.setting].files and left.dtype == DTYPES[0]
+        run = _started(left.framework, left.mode, setting, inputs, driver, builder)
+        wanted = setting.has_files and left.dtype == DTYPES[0]
         fresh = _saved(run, folder / "fresh") if wanted else ""
-        _train(run, left, left.framework, range(LEFT_AT))
+        _train(run, setting, inputs, left.framework, range(LEFT_AT))
         state = folder / "state.safetensors"
         run.snapshot().save(state)
         checkpoint = _saved(run, folder / "own") if wanted else ""
-        _train(run, left, left.framework, range(LEFT_AT, STEPS))
+        _train(run, setting, inputs, left.framework, range(LEFT_AT, STEPS))
         straight = folder / "straight.npz"
         ended: dict[str, Any] = spelled(run.weights(), spelling(left.framework).inverse())
         np.savez(straight, **ended)
@@ -108,11 +112,9 @@ def _run(resumption: Resumption, driver: Driver, builder: Builder | None, held: 
     key = (target, resumption.mode, left.setting, left.dtype)
     run = held.pop(key, None)
     if run is None or not resumption.begun:
-        config = SETTINGS[left.setting].config(target, goes_on=True)
-        other = case(left.setting, left.dtype).model_copy(update={"seed": 1})
-        run = _started(target, resumption.mode, config, other, driver, builder)
-        for step in range(BEGUN_STEPS if resumption.begun else 0):
-            run.step(spelled(_dense(other, step), spelling(target)), None)
+        setting, other = SETTINGS[left.setting], case(left.setting, left.dtype).model_copy(update={"seed": 1})
+        run = _started(target, resumption.mode, setting, other, driver, builder, goes_on=True)
+        _train(run, setting, other, target, range(BEGUN_STEPS if resumption.begun else 0))
     held.clear()
     held[key] = run
     return run
@@ -121,15 +123,16 @@ def _run(resumption: Resumption, driver: Driver, builder: Builder | None, held: 
 def _gone_on(resumption: Resumption, run: Run) -> dict[str, Any]:
     left, target = resumption.source, resumption.target
     if resumption.way == "live":
-        run.resume(carried(OptimizerState.load(resumption.path), left, target, run))
+        take_over(resumption, run)
     else:
         run.load(Path(resumption.path))
 
-    path = trace(left.setting, left.dtype)
+    setting, inputs = SETTINGS[left.setting], case(left.setting, left.dtype)
+    path = _in_unit(trace(left.setting, left.dtype), setting, target)
     watch = _Watch(path, left.dtype)
     watch.look(run, path[LEFT_AT], target)
     for step in range(LEFT_AT, STEPS):
-        _train(run, left, target, range(step, step + 1))
+        _train(run, setting, inputs, target, range(step, step + 1))
         watch.look(run, path[step + 1], target)
     with np.load(resumption.straight) as straight:
         ended = spelled(run.weights(), spelling(target).inverse())
@@ -141,45 +144,64 @@ def _gone_on(resumption: Resumption, run: Run) -> dict[str, Any]:
     }
 
 
-def carried(state: OptimizerState, left: Left, target: str, run: Run) -> OptimizerState:
-    """Return a state in the names, layouts and units of a run of another framework.
+def take_over(resumption: Resumption, run: Run) -> None:
+    """Put the state that was left into a run, by the names and layouts that lead from one framework to another.
 
-    Where both compute the same, nothing may be rounded, and nothing may be another optimizer.
+    Nothing may be rounded, and nothing may be another optimizer, but for the unit of a buffer where that changes.
     """
-    there = {name: Spec(value.shape, left.dtype) for name, value in run.weights().items()}
-    way = between(spelling(left.framework), spelling(target))
-    config = SETTINGS[left.setting].config(target, goes_on=True)
+    left, target = resumption.source, resumption.target
+    setting, state = SETTINGS[left.setting], OptimizerState.load(resumption.path)
+    before, after = setting.config(left.framework), setting.config(target, goes_on=True)
+    names, layout = written(between(spelling(left.framework), spelling(target)))
     with warnings.catch_warnings():
         warnings.simplefilter("error", PrecisionWarning)
-        warnings.simplefilter("ignore" if SETTINGS[left.setting].after else "error", FidelityWarning)
-        return moved(state, Destination(config, there, there), way)
+        warnings.simplefilter("error", FidelityWarning)
+        if before.lr_in_momentum != after.lr_in_momentum:
+            warnings.filterwarnings("ignore", _OTHER_UNIT, FidelityWarning)
+        if left.framework == target:  # the same names and layouts
+            run.resume(state, None, None)
+        else:
+            run.resume(state, names, layout)
 
 
 @cache
-def trace(setting: str, dtype: str) -> list[Point]:
-    """Return where the reference is before the first step and after each, in float64 and one straight run.
-
-    Its momentum is in the unit of the optimizer that goes on, at the rate of the half, which rests where units change.
-    """
-    config, inputs = SETTINGS[setting].config(""), case(setting, dtype)
-    params: dict[str, Array] = {name: value.astype(np.float64) for name, value in inputs.initial().items()}
+def trace(name: str, dtype: str) -> list[Point]:
+    """Return where the reference is before the first step and after each, in float64 and one straight run."""
+    setting, inputs = SETTINGS[name], case(name, dtype)
+    config = setting.config("")
+    params: dict[str, Array] = {key: value.astype(np.float64) for key, value in inputs.initial().items()}
     state = reference.init(config, params)
-    found = [Point(params, state.slots())]  # all buffers are zero
+    found = [Point(params, state.slots())]
+    plateau = config.learning_rate if isinstance(config.learning_rate, Plateau) else None
+    place = plateau.begin() if plateau else None
     for step in range(STEPS):
-        grads = {name: grad.astype(np.float64) for name, grad in _dense(inputs, step).items()}
-        params, state = reference.step(config, params, grads, state)
-        slots = state.slots()
-        found.append(Point(params, {**slots, "momentum": _in_unit(slots["momentum"], setting)}))
+        grads = {key: grad.astype(np.float64) for key, grad in _dense(inputs, step).items()}
+        now = config if place is None else config.replace(learning_rate=place.rate)
+        params, state = reference.step(now, params, grads, state)
+        if plateau and place and step + 1 in setting.metrics:
+            place = plateau.after(place, setting.metrics[step + 1])
+        found.append(Point(params, state.slots()))
     return found
 
 
-def _in_unit(momentum: Mapping[str, Array], setting: str) -> dict[str, Array]:
-    """Return buffers of the first half's config in the unit of the second half's."""
-    before, after = SETTINGS[setting].config(""), SETTINGS[setting].config("", goes_on=True)
-    factors = {one.name: one.rate_factor for one in members(before, list(NETWORK))}
+def _in_unit(path: list[Point], setting: Setting, target: str) -> list[Point]:
+    """Return a trace with its momentum in the unit of the optimizer that goes on at the target.
+
+    It is that at the rate of the half, which rests where units change.
+    """
+    before, after = setting.config(""), setting.config(target, goes_on=True)
     turns = int(after.lr_in_momentum) - int(before.lr_in_momentum)
+    if not turns:
+        return path
     rate = before.learning_rate_at(LEFT_AT)
-    return {name: array * (rate * factors[name]) ** turns for name, array in momentum.items()}
+    units = {one.name: (rate * one.rate_factor) ** turns for one in members(before, list(NETWORK))}
+    return [
+        Point(
+            point.weights,
+            {**point.slots, "momentum": {name: array * units[name] for name, array in point.slots["momentum"].items()}},
+        )
+        for point in path
+    ]
 
 
 class _Watch:
@@ -204,15 +226,26 @@ class _Watch:
 
 
 def _started(
-    framework: str, mode: str, config: RMSPropConfig, inputs: Case, driver: Driver, builder: Builder | None
+    framework: str,
+    mode: str,
+    setting: Setting,
+    inputs: Case,
+    driver: Driver,
+    builder: Builder | None,
+    *,
+    goes_on: bool = False,
 ) -> Run:
-    make = builder(config) if builder else lambda params, **more: unirms.build(config, framework, params, **more)
+    config = setting.config(framework, goes_on=goes_on)
+    built = partial(unirms.build, config, framework, policy=setting.policy)
+    make = builder(config) if builder else built
     return driver.start(make, spelled(inputs.initial(), spelling(framework)), inputs.dtype, mode)
 
 
-def _train(run: Run, left: Left, framework: str, steps: range) -> None:
+def _train(run: Run, setting: Setting, inputs: Case, framework: str, steps: range) -> None:
     for step in steps:
-        run.step(spelled(_dense(case(left.setting, left.dtype), step), spelling(framework)), None)
+        run.step(spelled(_dense(inputs, step), spelling(framework)), None)
+        if step + 1 in setting.metrics:
+            run.measured(setting.metrics[step + 1])
 
 
 def _dense(inputs: Case, step: int) -> dict[str, Array]:

@@ -3,94 +3,24 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from unirms.config import RMSPropConfig
-
 from .cases import Case
 from .inputs import SCHEDULED
-from .spelling import NETWORK, patterns, spelling
+from .settings import DTYPES, KINDS, SETTINGS
+from .spelling import NETWORK
 
 LEFT_AT: Final = 20
 STEPS: Final = 40
-DTYPES: Final = ("float32", "float64")
-"""What is carried live; through files goes the first."""
 
 Way = Literal["live", "files"]
 WAYS: Final[tuple[Way, ...]] = ("live", "files")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """An optimizer that is carried from one framework to another.
-
-    Attributes:
-        fields: of its config, with the network's own names as patterns.
-        after: fields that are others where it goes on.
-        files: whether it is carried through files too.
-    """
-
-    fields: Mapping[str, Any]
-    after: Mapping[str, Any] = field(default_factory=dict)
-    files: bool = True
-
-    def config(self, framework: str, *, goes_on: bool = False) -> RMSPropConfig:
-        """Return the config for the names of a framework; `goes_on`: for the second half."""
-        fields = {**self.fields, **(self.after if goes_on else {})}
-        return RMSPropConfig(**patterns(fields, spelling(framework)))
-
-
-_GROUPS: Final = (
-    {"match": ["bias"], "learning_rate_factor": 2.0, "clip": [{"by": "norm", "max_norm": 2.0}]},
-    {"match": ["mix"], "rho": 0.95, "momentum": 0.5},
-    {"match": ["scale"], "momentum": 0.0, "centered": False},  # keeps fewer slots than the others
-)
-_COMMON: Final = {
-    "learning_rate": {"kind": "exponential", "initial_learning_rate": 0.003, "decay_rate": 0.93},
-    "epsilon": 1e-2,
-    "momentum": 0.9,
-    "centered": True,
-    "groups": _GROUPS,
-    "clip": [{"by": "global_norm", "max_norm": 30.0}],
-}
-# A rate that rests from the half on: there, a buffer with the rate inside computes what one without it does, times
-# that rate, and 40 straight steps of either are those of a run that changes from one to the other.
-_RESTING: Final = {
-    **_COMMON,
-    "learning_rate": {"kind": "piecewise", "boundaries": [8, 16], "learning_rates": [0.002, 0.004, 0.001]},
-}
-SETTINGS: Final[Mapping[str, Setting]] = {
-    "rate outside, epsilon outside": Setting(
-        {**_COMMON, "lr_in_momentum": False, "epsilon_placement": "outside_sqrt", "weight_decay": 2.0**-6}
-    ),
-    "rate inside, epsilon inside": Setting(
-        {
-            **_COMMON,
-            "lr_in_momentum": True,
-            "epsilon_placement": "inside_sqrt",
-            "nesterov": True,
-            "initial_mean_square": 1.0,
-            "bias_correction": True,
-            "weight_decay": 0.3,
-            "weight_decay_mode": "decoupled",
-            "no_weight_decay": ("bias", "scale"),
-            "ema_decay": 0.9,
-            "gradient_accumulation_steps": 3,  # two gradients are gathered when it is left
-        }
-    ),
-    # Not through files: what goes on from a migrated file computes the config of its source.
-    "the rate enters the buffer": Setting(
-        {**_RESTING, "lr_in_momentum": False}, after={"lr_in_momentum": True}, files=False
-    ),
-    "the rate leaves the buffer": Setting(
-        {**_RESTING, "lr_in_momentum": True}, after={"lr_in_momentum": False}, files=False
-    ),
-}
 
 
 class Left(BaseModel):
@@ -180,18 +110,20 @@ def case(setting: str, dtype: str) -> Case:
 def leavings(framework: str, modes: Mapping[str, Sequence[str]]) -> list[Left]:
     """Return what a framework with these modes and dtypes is to leave.
 
-    All settings in float32 in every mode, and in float64 in one mode, in turn.
+    All settings in float32 in every mode, but those that go in turn, and in float64 in one mode, in turn.
     """
-    return [
-        Left(framework=framework, setting=setting, mode=mode, dtype=dtype)
-        for turn, setting in enumerate(SETTINGS)
-        for dtype in DTYPES
-        for mode in _chosen([mode for mode, dtypes in modes.items() if dtype in dtypes], dtype, turn)
-    ]
-
-
-def _chosen(modes: Sequence[str], dtype: str, turn: int) -> Sequence[str]:
-    return modes if dtype == DTYPES[0] or not modes else [modes[turn % len(modes)]]
+    found = []
+    for dtype in DTYPES:
+        turns: Counter[str] = Counter()
+        for name, setting in SETTINGS.items():
+            if framework not in setting.frameworks or dtype not in setting.dtypes:
+                continue
+            able = [mode for mode, dtypes in modes.items() if dtype in dtypes]
+            in_turn = setting.in_turn or dtype != DTYPES[0]
+            chosen = [able[turns[setting.kind] % len(able)]] if able and in_turn else able
+            found += [Left(framework=framework, setting=name, mode=mode, dtype=dtype) for mode in chosen]
+            turns[setting.kind] += 1
+    return found
 
 
 @dataclass(frozen=True)
@@ -214,22 +146,25 @@ class Migration:
 
 
 def migrations(left: Sequence[Left]) -> list[Migration]:
-    """Return migrations between every ordered pair: one for each mode of the target, in which it then goes on.
+    """Return migrations between every ordered pair, of each kind of setting that goes through files between the two.
 
-    A framework may write other files in another mode, as Paddle does. Settings and the source's modes come in turn; a
-    framework's own file comes back to the mode that wrote it.
+    One for each pair and kind, and two exact ones where a framework's own file comes back to it, to the mode that wrote
+    it. Settings and the modes of both sides come in turn, so that each side meets all of them; a framework may write
+    other files in another mode, as Paddle does.
     """
     names = _frameworks(left)
-    settings = [name for name, setting in SETTINGS.items() if setting.files]
     found = []
     for (here, target), (there, source) in itertools.product(enumerate(names), repeat=2):
-        for number in range(len({one.mode for one in left if one.framework == target})):
-            turn = number + here - there
-            setting = settings[turn % len(settings)]
-            theirs, ours = _of(left, source, setting, DTYPES[0]), _of(left, target, setting, DTYPES[0])
-            if theirs and ours:
-                found.append(Migration(theirs[turn % len(theirs)], ours[number % len(ours)]))
-    return found
+        apart = (there - here) % len(names)
+        for kind in KINDS:
+            able = [name for name, one in SETTINGS.items() if one.kind == kind and one.through_files(source, target)]
+            for turn in (apart,) if apart else (0, 1) if kind == "exact" else (here,):
+                setting = able[turn % len(able)] if able else ""
+                theirs, ours = _of(left, source, setting, DTYPES[0]), _of(left, target, setting, DTYPES[0])
+                if theirs and ours:
+                    of = theirs[turn % len(theirs)]
+                    found.append(Migration(of, ours[(turn - 1) % len(ours)] if apart else of))
+    return list(dict.fromkeys(found))
 
 
 def live(left: Sequence[Left]) -> Iterator[Resumption]:

@@ -19,6 +19,7 @@ from typing import IO, Any
 
 from pydantic import ValidationError
 
+from unirms.processes import command
 from unirms.registry import framework
 
 from . import HANG_AFTER
@@ -49,7 +50,7 @@ class Worker:
         environment = {**os.environ, "OMP_WAIT_POLICY": "passive", **dict(framework(self.name).environment)}
         try:
             self.process = subprocess.Popen(
-                [self.interpreter, "-m", "unirms.conformance.worker", self.name],
+                command(self.interpreter, "unirms.conformance.worker", self.name),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self.errors,

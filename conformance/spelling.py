@@ -1,6 +1,7 @@
 """One small network as four frameworks spell it: what its tensors are called, and in which layout they are stored.
 
-The table is `SPELLINGS`; between any two lies the network's own spelling, whose kernels have the outputs first.
+The table is `SPELLINGS`, in the order in which each has its parameters, so that nothing fits by its place; between any
+two lies the network's own spelling, whose kernels have the outputs first.
 """
 
 from __future__ import annotations
@@ -9,14 +10,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from unirms.moving import ParameterMap
-from unirms.moving.maps import Axes, Target, inverse
+from unirms.moving.maps import Axes, Layout, Target, inverse
 
 from .drivers import Array, Arrays
 
-NETWORK: Final = {"conv": 72, "fc": 1000, "mix": 64, "bias": 8, "scale": 1}
-"""Name -> size: OIHW of (4, 2, 3, 3), a matrix of (8, 125), a square one of (8, 8), a vector, a single number."""
+NETWORK: Final = {"conv": 72, "fc": 1000, "mix": 64, "bias": 8, "shift": 8, "scale": 1}
+"""Name -> size: OIHW of (4, 2, 3, 3), a matrix of (8, 125), a square one of (8, 8), two vectors, a single number."""
 
 _TURNED: Final[dict[str, Axes]] = {"conv": (2, 3, 1, 0), "fc": (1, 0), "mix": (1, 0)}
+_IN_LETTERS: Final[Mapping[Axes, str]] = {(2, 3, 1, 0): "OIHW->HWIO", (3, 2, 0, 1): "HWIO->OIHW"}
 
 SPELLINGS: Final[Mapping[str, Mapping[str, Target]]] = {
     # (out, in), and OIHW: torch.nn.Linear and Conv2d.
@@ -25,31 +27,35 @@ SPELLINGS: Final[Mapping[str, Mapping[str, Target]]] = {
         "fc": Target("classifier.weight"),
         "mix": Target("mix.weight"),
         "bias": Target("classifier.bias"),
+        "shift": Target("shift"),
         "scale": Target("scale"),
     },
     # (in, out), and HWIO: keras.layers.Dense and Conv2D; in the names of variables there is no slash.
     "keras": {
-        "conv": Target("conv2d_kernel", _TURNED["conv"]),
-        "fc": Target("dense_kernel", _TURNED["fc"]),
-        "mix": Target("mix_kernel", _TURNED["mix"]),
-        "bias": Target("dense_bias"),
         "scale": Target("scale"),
+        "shift": Target("bn_beta"),
+        "conv": Target("conv2d_kernel", _TURNED["conv"]),
+        "bias": Target("dense_bias"),
+        "mix": Target("mix_kernel", _TURNED["mix"]),
+        "fc": Target("dense_kernel", _TURNED["fc"]),
     },
     # As in PyTorch: mindspore.nn.Dense and Conv2d.
     "mindspore": {
         "conv": Target("backbone.conv.weight"),
-        "fc": Target("head.dense.weight"),
-        "mix": Target("head.mix.weight"),
-        "bias": Target("head.dense.bias"),
+        "shift": Target("head.offset"),
         "scale": Target("head.scale"),
+        "fc": Target("head.dense.weight"),
+        "bias": Target("head.dense.bias"),
+        "mix": Target("head.mix.weight"),
     },
     # OIHW, but (in, out): paddle.nn.Conv2D and Linear.
     "paddle": {
-        "conv": Target("conv.weight"),
-        "fc": Target("linear.weight", _TURNED["fc"]),
         "mix": Target("mixing.weight", _TURNED["mix"]),
-        "bias": Target("linear.bias"),
         "scale": Target("factor"),
+        "bias": Target("linear.bias"),
+        "fc": Target("linear.weight", _TURNED["fc"]),
+        "conv": Target("conv.weight"),
+        "shift": Target("offset"),
     },
 }
 
@@ -77,17 +83,26 @@ def _after(before: Axes | None, there: Axes | None) -> Axes | None:
 
 
 def spelled(arrays: Arrays, way: ParameterMap) -> dict[str, Array]:
-    """Return arrays with the names and axes at the end of a way; a name that it does not have stays as it is."""
+    """Return arrays with the names, axes and order at the end of a way; a name that it does not have stays as it is."""
     found = {}
-    for name, array in arrays.items():
+    for name in sorted(arrays, key=[*way.targets, *arrays].index):
         target = way.targets.get(name, Target(name))
         assert target.name is not None
-        found[target.name] = array if target.axes is None else array.transpose(target.axes).copy()
+        found[target.name] = arrays[name] if target.axes is None else arrays[name].transpose(target.axes).copy()
     return found
+
+
+def written(way: ParameterMap) -> tuple[dict[str, str | None], dict[str, Layout]]:
+    """Return names and layouts as users write them: axes of matrices as numbers, and those of kernels in letters."""
+    names = {name: target.name for name, target in way.targets.items()}
+    turned = {name: target.axes for name, target in way.targets.items() if target.axes is not None}
+    return names, {name: _IN_LETTERS.get(axes, axes) for name, axes in turned.items()}
 
 
 def patterns(fields: Mapping[str, Any], way: ParameterMap) -> dict[str, Any]:
     """Return the fields of a config, whose patterns are names of the network's, with the names of a spelling."""
-    groups = [{**group, "match": [way.targets[name].name for name in group["match"]]} for group in fields["groups"]]
+    groups = [
+        {**group, "match": [way.targets[name].name for name in group["match"]]} for group in fields.get("groups", ())
+    ]
     exempt = [way.targets[name].name for name in fields.get("no_weight_decay", ())]
     return {**fields, "groups": groups, "no_weight_decay": exempt}

@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import time
 
 import numpy as np
 import pytest
@@ -178,6 +179,16 @@ def test_a_group_has_one_learning_rate():
 def test_a_bad_pattern_is_refused():
     with pytest.raises(ConfigError, match="not a regular expression"):
         RMSPropConfig(no_weight_decay="re:(")
+    with pytest.raises(ConfigError, match="no counts in braces"):
+        RMSPropConfig(no_weight_decay="re:((a{1000}){1000}){1000}")
+
+
+def test_a_regular_expression_that_takes_for_ever_is_refused_in_time():
+    config = RMSPropConfig(no_weight_decay="re:(a|aa)+$")
+    begun = time.monotonic()
+    with pytest.raises(ConfigError, match=r"'\(a\|aa\)\+\$' takes more than 1 s for the name 'aaa"):
+        config.for_parameter("a" * 80 + "b")
+    assert time.monotonic() - begun < 20
 
 
 junk = st.recursive(

@@ -1,12 +1,14 @@
 """`unirms migrate` and `unirms state`: from one file to another, or one line that says why not and nothing written."""
 
 import json
+import math
 import os
 import shutil
 import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import warnings
@@ -40,7 +42,9 @@ from unirms.checkpoints.tensors import Stored
 from unirms.checkpoints.worker import Answer, Problem, Request
 from unirms.commands.migrate import migrate as migrate_command
 from unirms.commands.state import state as state_command
+from unirms.commands.unwinding import unwinding
 from unirms.errors import ConfigError, UnirmsError
+from unirms.replacing import replacing_folder
 from unirms.schedules import Plateau, Step
 from unirms.schedules.plateau import PlateauState
 
@@ -469,8 +473,11 @@ def test_what_tells_no_format_is_refused_with_what_to_write(tmp_path):
         recognizing.of_destination(tmp_path / "x")
     with pytest.raises(UnknownNameError, match="did you mean torch"):
         recognizing.of_source(tmp_path / "x", "troch")
-    os.mkfifo(tmp_path / "pipe")
-    for bad in (tmp_path / "pipe", tmp_path / "none", Path("a\0b")):
+    (tmp_path / "folder").mkdir()
+    pipes = [tmp_path / "pipe", tmp_path / "y.index", tmp_path / "folder" / "x.index"]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    for bad in (*pipes, tmp_path / "folder", tmp_path / "y", tmp_path / "none", Path("a\0b"), Path("x" * 250)):
         with pytest.raises(CheckpointError) as caught:
             recognizing.of_source(bad)
         assert str(caught.value).isprintable()
@@ -579,6 +586,75 @@ def test_the_environment_of_the_framework_is_set_before_it_is_loaded(tmp_path):
     assert found.notes == ("2",)
 
 
+def test_no_code_of_the_current_folder_runs_in_the_process(tmp_path, monkeypatch):
+    planted = "import pathlib; pathlib.Path(__file__).with_name('ran').touch()"
+    for folder in ("unirms", "unirms/checkpoints"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").write_text(planted)
+    for module in ("unirms/checkpoints/worker.py", "json.py", "runpy.py"):
+        (tmp_path / module).write_text(planted)
+    monkeypatch.chdir(tmp_path)
+    # As Python 3.10 does, which knows no PYTHONSAFEPATH.
+    forgets = """
+    import os, sys
+    del os.environ["PYTHONSAFEPATH"]
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+    """
+    (tmp_path / "interpreter").mkdir()
+    with pytest.raises(CheckpointError, match="cannot be read: No such file"):
+        reading(tmp_path, an_interpreter(tmp_path / "interpreter", forgets))
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_an_error_of_the_system_names_the_file_and_its_reason(source, tmp_path):
+    body = """
+    def read(path, spool):
+        raise OSError(28, "No space left on device", str(spool))
+    def write(path, content, like):
+        path.write_bytes(b"half")
+        {statement}
+    module.read, module.write = read, write
+    """
+    python = a_reader(tmp_path, body.format(statement="raise OSError(28, 'No space left on device', str(path))"))
+    with pytest.raises(CheckpointError, match=r"/file.pt cannot be read: No space left on device$"):
+        reading(tmp_path, python)
+    target = tmp_path / "run" / "target.pt"
+    target.parent.mkdir()
+    with pytest.raises(CheckpointError) as caught:
+        migrate(source, target, interpreters=python)
+    assert str(caught.value) == f"{target} cannot be written: No space left on device"
+    python = a_reader(tmp_path, body.format(statement="raise worker.CheckpointError(f'{path} is full')"))
+    with pytest.raises(CheckpointError) as caught:
+        migrate(source, target, interpreters=python)
+    assert str(caught.value) == f"{target} is full"
+    assert files(target.parent) == []
+
+
+def test_the_last_words_need_no_folder_for_temporary_files(tmp_path, monkeypatch):
+    python = an_interpreter(tmp_path, "import sys; sys.exit('x' * 1_000_000 + chr(10) + 'the reason')")
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(CheckpointError, match=r"ended with exit code 1: the reason$"):
+        reading(tmp_path, python)
+    (tmp_path / "f.pt").write_bytes(b"PK\3\4")
+    with pytest.raises(CheckpointError, match="no folder for temporary files can be made"), inspect(tmp_path / "f.pt"):
+        pass
+
+
+def test_a_process_left_behind_does_not_hold_up_an_error(tmp_path):
+    code = """
+    import os, sys, time
+    if os.fork() == 0:
+        os.close(1)
+        time.sleep(20)
+    sys.exit(3)
+    """
+    python = an_interpreter(tmp_path, code)
+    begun = time.monotonic()
+    with pytest.raises(CheckpointError, match=r"ended with exit code 3$"):
+        reading(tmp_path, python)
+    assert time.monotonic() - begun < 15
+
+
 def test_an_interpreter_that_is_none_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="no/python does not start"):
         reading(tmp_path, {"torch": "no/python"})
@@ -652,7 +728,7 @@ main()
 """
 
 
-@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_migration_that_is_killed_leaves_the_old_file_whole_and_its_writer_ends(source, tmp_path, blow):
     then = "(path.parent.parent.parent / 'pid').write_text(str(os.getpid())); time.sleep(60)"
     python = a_reader(tmp_path, WRITER.format(then=then))
@@ -666,6 +742,51 @@ def test_a_migration_that_is_killed_leaves_the_old_file_whole_and_its_writer_end
     assert not target.exists()
     rubbish = [name for name in files(tmp_path) if name.startswith(".target")]
     assert bool(rubbish) == (blow == signal.SIGKILL), "nobody cleans up after a process that was killed"
+
+
+READER = """
+def read(path, spool):
+    import os, time
+    (spool / "tensors").write_bytes(b"half")
+    (path.parent / "pid").write_text(str(os.getpid()))
+    time.sleep(60)
+module.read = read
+"""
+
+
+@pytest.mark.parametrize("blow", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("command", ["state", "migrate"])
+def test_a_reader_that_is_interrupted_leaves_nothing_behind(tmp_path, command, blow):
+    python, place, spools = a_reader(tmp_path, READER), tmp_path / "pid", tmp_path / "temporary"
+    (tmp_path / "file.pt").write_bytes(b"PK\3\4")
+    spools.mkdir()
+    arguments = ["--python", f"torch={python['torch']}", *([tmp_path / "new.pt"] if command == "migrate" else ())]
+    with subprocess.Popen(
+        [sys.executable, "-c", HEEDING, command, tmp_path / "file.pt", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "TMPDIR": str(spools)},
+    ) as process:
+        wait_for(lambda: place.exists() and place.read_text())
+        assert files(spools), "the reader is at work"
+        process.send_signal(blow)
+        process.send_signal(blow)  # systemd and shells send more than one
+        assert process.wait(20) != 0
+    wait_for(lambda: not alive(int(place.read_text())))
+    assert files(spools) == []
+    assert not list(tmp_path.glob(".new*"))
+
+
+def test_a_hang_up_that_the_user_has_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with unwinding():
+            signal.raise_signal(signal.SIGHUP)
+            with pytest.raises(SystemExit, match="143"):
+                signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def wait_for(condition, seconds=20):
@@ -741,6 +862,71 @@ def test_folders_are_replaced_whole_and_put_back_when_another_move_fails(tmp_pat
     assert files(tmp_path) == ["run", "run/new", "zzz"]
 
 
+def test_an_interruption_while_the_folder_is_made_leaves_none(tmp_path, monkeypatch):
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "mkdir", interrupted)
+    for making in (placing_files, replacing_folder):
+        with pytest.raises(KeyboardInterrupt), making(tmp_path / "a"):
+            pass
+    assert files(tmp_path) == []
+
+
+def test_a_pipe_is_not_replaced_by_what_is_written_beside_it(source, tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.safetensors")
+    with pytest.raises(CheckpointError, match="neither a file nor a folder"):
+        migrate(source, folder / "pipe.safetensors")
+    with pytest.raises(OSError, match="neither a file nor a folder"), placing_files(folder / "a") as fresh:
+        for name in ("a", "pipe.safetensors"):
+            (fresh / name).write_text("new")
+    assert files(folder) == ["pipe.safetensors"]
+    assert stat.S_ISFIFO((folder / "pipe.safetensors").stat().st_mode)
+
+
+def test_names_as_long_as_the_file_system_allows_are_written(source, tmp_path):
+    python = a_reader(tmp_path, WRITER.format(then=""))
+    for name in (f"{'x' * 230}.pt", f"{'x' * 252}.pt", f"{'ü' * 120}.pt"):
+        migrate(source, tmp_path / name, interpreters=python)
+        assert (tmp_path / name).read_bytes() == b"half"
+    with pytest.raises(CheckpointError, match="cannot be written: File name too long"):
+        migrate(source, tmp_path / f"{'x' * 300}.safetensors")
+
+
+def test_a_path_that_is_not_utf_8_is_refused_in_one_line(source, tmp_path):
+    odd, python = tmp_path / "\udcff.pt", a_reader(tmp_path, READER)
+    odd.write_bytes(b"PK\3\4")
+    for source_, target in ((odd, tmp_path / "a.pt"), (source, odd), (source, tmp_path / "\udcff.safetensors")):
+        with pytest.raises(CheckpointError, match=r"\\udcff.*its path is not UTF-8; rename it") as caught:
+            migrate(source_, target, interpreters=python)
+        assert str(caught.value).isprintable()
+    folder = tmp_path / "\udcfe"
+    folder.mkdir()
+    with pytest.raises(CheckpointError, match="its path is not UTF-8"):
+        migrate(source, folder / "a.pt", interpreters=python)
+
+
+def test_a_migration_leaves_no_file_of_a_former_state_under_its_name(source, tmp_path):
+    place = tmp_path / "run" / "s.safetensors"
+    place.parent.mkdir()
+    replace(a_state(), step=3).save(place, shard_bytes=3000)
+    assert len(files(place.parent)) > 3
+    (place.parent / "s-1.safetensors").write_text("something else")
+    migrate(source, place)
+    assert files(place.parent) == ["s-1.safetensors", "s.safetensors"]
+    assert OptimizerState.load(place).step == 7
+    with pytest.raises(CheckpointError, match="has the name of an index"):
+        migrate(source, place.with_name("s.safetensors.index.json"), target_format="unirms")
+
+
+def test_an_absurd_count_of_updates_is_refused(tmp_path):
+    for step in (-1, 2**53 + 1, 10**400):
+        with pytest.raises(StateError, match="a number from 0 to 9007199254740992 is meant"):
+            settling.settled(held(step=step), "f.pt")
+
+
 def test_of_a_link_the_file_behind_it_is_replaced(tmp_path):
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
@@ -773,6 +959,29 @@ def test_statistics_of_complex_and_of_nothing(tmp_path):
     assert (found.norm, found.least, found.nan) == (5.0, None, 1)
     empty = statistics(Stored(**place, dtype="float32", shape=(0,)))
     assert (empty.norm, empty.least, empty.most, empty.nan) == (0.0, None, None, 0)
+
+
+@pytest.mark.parametrize("size", [1e200, 1e-200, 1.0])
+def test_the_norm_is_that_of_values_whose_squares_no_float_holds(tmp_path, size):
+    values = np.concatenate([np.full(600_000, 3.0), np.full(600_000, 4.0)]) * size
+    values.tofile(tmp_path / "raw")
+    found = statistics(Stored(path=str(tmp_path / "raw"), offset=0, dtype="float64", shape=values.shape))
+    assert found.norm == pytest.approx(5.0 * size * math.sqrt(600_000), rel=1e-12)
+
+
+def test_numbers_that_json_has_not_are_shown_as_texts(tmp_path):
+    shapes = {"w": (4,)}
+    state = a_state(dtype="float64", shapes=shapes, plateau=PlateauState(0.1, -math.inf))
+    state = replace(state, weights={"w": np.full(4, 1.7e308)})
+    state.save(tmp_path / "s.safetensors")
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    shown = CliRunner().invoke(APP, ["state", str(tmp_path / "s.safetensors"), "--json"])
+    data = json.loads(shown.output, parse_constant=refuse)
+    assert [row["norm"] for row in data["tensors"] if row["kind"] == "weights"] == ["inf"]
+    assert data["plateau"]["best"] == "-inf"
 
 
 def test_a_file_is_shown_with_its_nans(source, tmp_path):
@@ -827,6 +1036,20 @@ def test_a_map_that_is_none_is_refused(source, tmp_path, target):
     (tmp_path / "map.yaml").write_text("- a\n- b\n")
     result = CliRunner().invoke(APP, ["migrate", str(source), str(target), "--names", str(tmp_path / "map.yaml")])
     assert isinstance(result.exception, StateError)
+
+
+def test_the_place_of_a_plateau_is_in_the_lines_that_go_on_or_in_a_note(source, tmp_path):
+    done = migrate(source, tmp_path / "t.safetensors")
+    place = PlateauState(0.05, -math.inf, bad=2)
+    lowered = replace(done, content=done.content.model_copy(update={"plateau": place}), target_format="mindspore")
+    loaded = next(line for line in lowered.code() if "load_state_dict" in line)
+    assert eval(loaded.partition("load_state_dict")[2]) == vars(place)
+    assert not any("load_state_dict" in line for line in replace(done, target_format="mindspore").code())
+    for name, has_room in (("mindspore", True), ("tf-checkpoint", False), ("tf1", False)):
+        notes = migrating._lost_plateau(lowered.content, FORMATS[name])
+        assert [note[: len(f"files of {name} have no room")] for note in notes] == (
+            [] if has_room else [f"files of {name} have no room"]
+        )
 
 
 def test_the_policy_nearest_warns_and_the_lines_that_go_on_name_it(source, tmp_path):

@@ -1,5 +1,6 @@
 """A state on its way from one optimizer to another: names, layouts, units, dtypes, and all that does not fit."""
 
+import re
 import warnings
 from dataclasses import replace
 
@@ -317,8 +318,59 @@ def test_half_gathered_gradients_need_an_optimizer_that_gathers():
 
 def test_a_state_without_a_config_has_no_units():
     _, state, _ = after(FULL, 1)
-    with pytest.raises(StateError, match=r"no config.*unirms\.state_of"):
+    with pytest.raises(StateError, match=r"no config.*unirms\.config_of"):
         plan(replace(state, config=None), there(FULL), ParameterMap.of(NAMES, LAYOUT))
+
+
+def test_a_parameter_that_the_optimizer_does_not_update_is_left_out_on_purpose_alone():
+    params, state, _ = after(FULL, 1)
+    weights = {name: Spec(shape, "float64") for name, shape in TURNED.items()}
+    frozen = {name: shape for name, shape in TURNED.items() if name != "fc/bias"}
+    to = there(FULL, shapes=frozen, weights=weights)
+    state = replace(state, weights=params)
+    (problem,) = problems_of(state, to)
+    assert "goes to 'fc/bias', which the optimizer does not update" in problem
+    assert "state.without(parameters=['bias'])" in problem
+    arrived = moved(state.without(parameters=["bias"]), to, ParameterMap.of(NAMES, LAYOUT))
+    assert arrived.mean_square.keys() == arrived.average.keys() == frozen.keys()
+    assert arrived.weights.keys() == TURNED.keys()
+    with pytest.raises(StateError, match="the state has no 'b'"):
+        state.without(parameters=["b"])
+
+
+def test_a_map_that_leaves_out_everything_is_refused():
+    _, state, _ = after(FULL, 1)
+    found = problems_of(state, Destination(FULL, {}), dict.fromkeys(NAMES), None)
+    assert found == ("the map leaves out every parameter, so that there is nothing to go on from",)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"step": -1}, "step is -1"),
+        ({"step": 2.5}, "step is 2.5"),
+        ({"step": None}, "step is None"),
+        ({"step": 10**400}, "step is 1000"),
+        ({"micro_step": True}, "micro_step is True"),
+        ({"learning_rate": float("nan")}, "learning rate is nan"),
+        ({"learning_rate": "0.1"}, "learning rate is '0.1'"),
+        ({"momentum": {"zzz": np.ones(3)}}, "the state has a momentum of 'zzz', and no mean_square"),
+        ({"weights": {"bias": [1.0]}}, "weights of 'bias' is a list; states have NumPy arrays"),
+    ],
+)
+def test_what_is_no_state_is_refused_before_anything_is_written(wrong, said):
+    _, state, _ = after(FULL, 1)
+    problems = replace(state, **wrong).problems()
+    assert any(said in problem for problem in problems)
+    with pytest.raises(StateError, match="|".join(map(re.escape, problems))):
+        plan(replace(state, **wrong), there(FULL), ParameterMap.of(NAMES, LAYOUT))
+
+
+def test_a_wider_dtype_rounds_nothing_with_another_unit_either():
+    move = Move("momentum", "a", "b", "float64", times=0.1)
+    narrow = np.linspace(0, 1, 7, dtype=np.float32)
+    assert not move.rounds(narrow, move.of(narrow))
+    assert replace(move, dtype="float16").rounds(narrow, replace(move, dtype="float16").of(narrow))
 
 
 def test_without_takes_known_slots_only():
@@ -391,6 +443,47 @@ def test_frameworks_tell_how_a_convolution_is_permuted():
     with pytest.raises(StateError, match="no counterpart"):
         unirms.match(left, right, frameworks=("torch", "mindspore"))
     assert unirms.match(left, left, frameworks=("torch", "paddle")).targets["a"].axes is None
+
+
+def test_match_takes_the_axes_that_names_say():
+    given_map = unirms.match({"a": (8, 8, 3, 3)}, {"x": (3, 3, 8, 8)}, names={"a": {"to": "x", "axes": [3, 2, 0, 1]}})
+    assert given_map.targets["a"].axes == (3, 2, 0, 1)
+    square = unirms.match({"a": (8, 8)}, {"x": (8, 8)}, names={"a": {"to": "x", "axes": np.array([1, 0])}})
+    assert square.targets["a"].axes == (1, 0)
+
+
+def test_match_in_order_takes_what_is_trained_first():
+    ones = {name: np.ones(8) for name in ("mean", "gamma", "beta", "var")}
+    trained = {name: ones[name] for name in ("gamma", "beta")}
+    mixed = unirms.OptimizerState(1, trained, weights=ones)
+    told = unirms.match(mixed, {"g": (8,), "b": (8,), "m": (8,), "v": (8,)}, ordered=True)
+    assert {name: one.name for name, one in told.targets.items()} == {
+        "gamma": "g",
+        "beta": "b",
+        "mean": "m",
+        "var": "v",
+    }
+
+
+@pytest.mark.parametrize(
+    ("keywords", "said"),
+    [
+        ({"names": ["a"]}, r"names=\['a'\] is no mapping"),
+        ({"layout": "OI->IO"}, "layout='OI->IO' is no mapping"),
+        ({"frameworks": "torch"}, "frameworks='torch' is one name"),
+    ],
+)
+def test_match_refuses_arguments_of_another_kind(keywords, said):
+    with pytest.raises(StateError, match=said):
+        unirms.match({"a": (2, 3)}, {"b": (2, 3)}, **keywords)
+
+
+def test_match_names_all_mistakes_together():
+    with pytest.raises(StateError) as caught:
+        unirms.match({"a": (2, 3), "b": (5,)}, {"x": (2, 3), "y": (7,)}, names={"c": "x", "a": "z"})
+    told = "; ".join(caught.value.problems)
+    for part in ("names has 'c'", "names goes to 'z'", "'b' of shape (5,) has no counterpart", "'y' of the target"):
+        assert part in told
 
 
 def test_match_refuses_what_has_no_counterpart_on_either_side():

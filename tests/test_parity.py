@@ -7,6 +7,9 @@ import sys
 import pytest
 
 from unirms.conformance.cases import AT_LEAST
+from unirms.conformance.report import TRAIN_LIMITS, Report
+from unirms.conformance.results import CaseResult, Failure, Hello, TrainResult
+from unirms.conformance.training import CONFIGS, Digits, agreement, digits, train_in_numpy
 from unirms.registry import FRAMEWORKS
 
 
@@ -28,12 +31,22 @@ def test_the_report_passes_in_all_four_frameworks(tmp_path):
     assert report["plain_port"]["apart_with_unirms"] < 1e-6
 
 
+def test_results_and_trainings_that_did_not_come_fail_the_report():
+    report = Report(["torch", "paddle"], Digits(images=[], labels=[], batches=[]), with_cases=False)
+    report.add(Hello(framework="torch", versions={}, python="3.11", cases=2))
+    report.add(Failure(framework="paddle", reason="gone"))
+    report.add(CaseResult(framework="torch", id="a", mode="foreach", dtype="float32"))
+    for config in [*CONFIGS][1:]:
+        report.add(TrainResult(framework="torch", config=config, built="", losses=[], weights={}))
+    assert report.problems() == [
+        "paddle: gone",
+        "torch: 1 of 2 results came",
+        f"torch training, {next(iter(CONFIGS))}: did not run",
+    ]
+
+
 @pytest.mark.slow
 def test_a_wrong_training_would_be_seen():
-    from unirms.conformance.report import TRAIN_LIMITS
-    from unirms.conformance.results import TrainResult
-    from unirms.conformance.training import CONFIGS, agreement, digits, train_in_numpy
-
     batches = digits().arrays()
     right = train_in_numpy(CONFIGS["centered Keras"], batches)
     wrong = train_in_numpy(CONFIGS["centered Keras"].replace(epsilon_placement="outside_sqrt"), batches)

@@ -3,6 +3,8 @@
 import importlib.util
 import itertools
 import json
+import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unirms import FidelityWarning, PrecisionWarning, StateError, reference
+from unirms import StateError, reference
 from unirms.conformance import report as reports
 from unirms.conformance import resuming
 from unirms.conformance.cases import cases
@@ -19,7 +21,6 @@ from unirms.conformance.results import Done, Hello, LeftResult, ResumeResult
 from unirms.conformance.resume_report import Resumed
 from unirms.conformance.resumptions import (
     LEFT_AT,
-    SETTINGS,
     WAYS,
     Resumption,
     case,
@@ -28,9 +29,14 @@ from unirms.conformance.resumptions import (
     migrations,
     through_files,
 )
-from unirms.conformance.spelling import NETWORK, SPELLINGS, between, spelled, spelling
-from unirms.moving import ParameterMap, moved
+from unirms.conformance.settings import KINDS, SETTINGS
+from unirms.conformance.spelling import NETWORK, SPELLINGS, between, spelled, spelling, written
+from unirms.moving import Destination, ParameterMap, Spec, moved
+from unirms.moving.maps import Target, inverse
+from unirms.moving.planning import rate_after
 from unirms.registry import FRAMEWORKS
+from unirms.schedules import Plateau
+from unirms.schedules.plateau import PlateauState
 from unirms.state import OptimizerState
 
 # pytest's importlib mode knows no siblings.
@@ -38,41 +44,58 @@ _SPEC = importlib.util.spec_from_file_location("planted", Path(__file__).with_na
 planted = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(planted)
 
-OUTSIDE, INSIDE, ENTERS, LEAVES = SETTINGS
+OUTSIDE, INSIDE, ENTERS, LEAVES, PLATEAU, COOLING, *_ = SETTINGS
+STOCK = "stock, centered and clipped"
+NO_EPSILON = "stock, without an epsilon"
 
 
 class Run(planted.NumpyRun):
     """The reference at work, whose state can be taken and put; a defect is made of the state on its way in."""
 
     defect_of = staticmethod(lambda state, run: state)
+    way_of = staticmethod(lambda way: way)
 
     def __init__(self, config, params):
         super().__init__(config, params, planted.NONE)
+        rate = config.learning_rate
+        self.plateau = rate if isinstance(rate, Plateau) else None
+        self.place = self.plateau.begin() if self.plateau else None
+
+    def step(self, grads, learning_rate):
+        super().step(grads, self.place.rate if self.place else learning_rate)
+
+    def measured(self, metric):
+        self.place = self.plateau.after(self.place, metric)
 
     def snapshot(self):
-        rate = self.config.learning_rate_at(self.memory.step)
-        return replace(self.memory, config=self.config, learning_rate=rate, weights=dict(self.params))
+        state = replace(self.memory, config=self.config, plateau=self.place, weights=dict(self.params))
+        return replace(state, learning_rate=rate_after(self.config, state))
 
-    def resume(self, state):
-        state = self.defect_of(state, self)
+    def resume(self, state, names, layout):
+        """Do as `unirms.restore` does."""
+        tensors = {name: Spec(array.shape, str(array.dtype)) for name, array in self.params.items()}
+        way = self.way_of(ParameterMap.of(names, layout, known=state.mean_square))
+        state = self.defect_of(moved(state, Destination(self.config, tensors, tensors), way), self)
         self.params = {name: state.weights[name].copy() for name in self.params}
         copies = {slot: {n: a.copy() for n, a in arrays.items()} for slot, arrays in state.slots().items()}
         sums = {name: array.copy() for name, array in state.gradient_sum.items()}
         self.memory = OptimizerState.of(state.step, copies, sums, state.micro_step)
+        self.place = state.plateau
 
     def save(self, folder):
         self.snapshot().save(folder / "own.safetensors")
         return folder / "own.safetensors"
 
     def load(self, path):
-        self.resume(OptimizerState.load(path))
+        self.resume(OptimizerState.load(path), None, None)
 
 
 class Driver:
     """Starts such runs; `make` returns the config, since there is no framework."""
 
-    def __init__(self, defect=None):
-        self.kind = type("Run", (Run,), {"defect_of": staticmethod(defect)}) if defect else Run
+    def __init__(self, defect=None, way=None):
+        changed = {"defect_of": defect, "way_of": way}
+        self.kind = type("Run", (Run,), {name: staticmethod(f) for name, f in changed.items() if f})
 
     def start(self, make, params, dtype, mode):
         return self.kind(make(params), params)
@@ -103,18 +126,17 @@ def one(left, source, target, setting, mode="a"):
     )
 
 
-def gone_on(resumption, defect=None):
-    return resuming.go_on(resumption, Driver(defect), builder)
+def gone_on(resumption, defect=None, way=None):
+    return resuming.go_on(resumption, Driver(defect, way), builder)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("setting", "dtype"), [(name, dtype) for name in SETTINGS for dtype in SETTINGS[name].dtypes])
 def test_what_is_carried_right_passes_between_all_pairs(left, setting, dtype):
-    held, found = {}, []
+    held, found, able = {}, [], SETTINGS[setting].frameworks
     for resumption in live(left):
         if (resumption.source.setting, resumption.source.dtype) == (setting, dtype):
             found.append(resuming.go_on(resumption, Driver(), builder, held))
-    assert {(r.resumption.source.framework, r.framework) for r in found} == set(itertools.product(FRAMEWORKS, repeat=2))
+    assert {(r.resumption.source.framework, r.framework) for r in found} == set(itertools.product(able, repeat=2))
     assert {result.problem for result in found} == {""}
     # In NumPy, no way between two layouts costs a bit, but that the sums of norms are made in another order.
     assert all(result.same_bits for result in found if result.resumption.same)
@@ -128,6 +150,11 @@ def changed(**slots):
         return replace(state, **changes)
 
     return defect
+
+
+def placed(**fields):
+    """Return a defect of where a plateau goes on."""
+    return lambda state, run: replace(state, plateau=replace(state.plateau, **fields))
 
 
 def fresh(state, run):
@@ -165,6 +192,20 @@ DEFECTS = {
         changed(weights=lambda a, n: a + np.eye(*a.shape, dtype=a.dtype) * np.float32(1e-4) if a.ndim == 2 else a),
     ),
     "nothing moved": (OUTSIDE, lambda state, run: run.snapshot()),
+    "plateau begun anew": (PLATEAU, lambda state, run: replace(state, plateau=run.plateau.begin())),
+    "rate of the plateau forgotten": (PLATEAU, placed(rate=0.004)),
+    "best metric forgotten": (PLATEAU, placed(best=math.inf)),
+    "bad metrics forgotten": (PLATEAU, placed(bad=0)),
+    "cooldown forgotten": (COOLING, placed(cooldown=0)),
+    "cooldown one too long": (COOLING, placed(cooldown=3)),
+    "rate of the plateau before": (COOLING, placed(rate=0.004 * 0.6)),
+}
+STOCK_DEFECTS = {
+    "mean gradient dropped": (STOCK, changed(mean_gradient=lambda a, n: np.zeros_like(a))),
+    "begun as the class begins": (STOCK, fresh),
+    "schedule begun anew": (STOCK, lambda state, run: replace(state, step=0)),
+    "momentum in the unit of the other": (NO_EPSILON, changed(momentum=lambda a, n: a / np.float32(0.003))),
+    "momentum dropped": (NO_EPSILON, changed(momentum=lambda a, n: np.zeros_like(a))),
 }
 
 
@@ -175,16 +216,83 @@ def test_a_defect_of_the_way_is_caught(left, name, source, target):
     assert "ULP off" in gone_on(one(left, source, target, setting), defect).problem
 
 
-@pytest.mark.parametrize("setting", [ENTERS, LEAVES])
-def test_a_buffer_in_the_unit_of_the_source_is_caught(left, setting, monkeypatch):
-    def unconverted(state, to, names):
-        unit = state.config.lr_in_momentum
-        return moved(state, replace(to, config=to.config.replace(lr_in_momentum=unit)), names)
+@pytest.mark.parametrize("name", STOCK_DEFECTS)
+@pytest.mark.parametrize(("source", "target"), [("keras", "paddle"), ("paddle", "keras"), ("torch", "keras")])
+def test_a_defect_between_stock_classes_is_caught(left, name, source, target):
+    setting, defect = STOCK_DEFECTS[name]
+    if source in SETTINGS[setting].frameworks:
+        assert "ULP off" in gone_on(one(left, source, target, setting), defect).problem
 
-    resumption = one(left, "torch", "keras", setting)
+
+def without_axes(name):
+    """Return a defect that forgets a layout."""
+    return lambda way: ParameterMap({n: Target(t.name, None if n == name else t.axes) for n, t in way.targets.items()})
+
+
+def backwards(way):
+    """Return the way with each permutation turned round."""
+    return ParameterMap({n: Target(t.name, t.axes and inverse(t.axes)) for n, t in way.targets.items()})
+
+
+WAYS_ASTRAY = {
+    "the layout of a square matrix forgotten": (without_axes("mix.weight"), "weights are .* ULP off"),
+    "the layout of a matrix forgotten": (without_axes("classifier.weight"), "StateError: .* has the shape"),
+    "the layout of a kernel forgotten": (without_axes("features.0.weight"), "StateError: .* has the shape"),
+    "layouts the wrong way round": (backwards, "StateError: .* has the shape"),
+    "the same names taken for granted": (lambda way: ParameterMap.of(None, known=way.targets), "StateError: "),
+}
+
+
+@pytest.mark.parametrize("name", WAYS_ASTRAY)
+def test_a_wrong_name_or_layout_is_caught(left, name):
+    way, problem = WAYS_ASTRAY[name]
+    assert re.match(problem, gone_on(one(left, "torch", "keras", OUTSIDE), way=way).problem)
+
+
+def test_two_parameters_of_one_shape_taken_for_each_other_are_caught(left):
+    def swapped(way):
+        to = way.targets
+        return ParameterMap({**to, "dense_bias": to["bn_beta"], "bn_beta": to["dense_bias"]})
+
+    resumption = one(left, "keras", "paddle", STOCK)
     assert not gone_on(resumption).problem
-    monkeypatch.setattr(resuming, "moved", unconverted)
-    assert "ULP off" in gone_on(resumption).problem
+    assert "ULP off" in gone_on(resumption, way=swapped).problem
+    # Where one of them is in a group of its own, the other would compute something else.
+    assert "FidelityWarning" in gone_on(one(left, "keras", "paddle", OUTSIDE), way=swapped).problem
+
+
+def test_names_and_layouts_are_given_as_users_write_them():
+    names, layout = written(between(spelling("torch"), spelling("keras")))
+    assert names["features.0.weight"] == "conv2d_kernel"
+    assert layout == {"features.0.weight": "OIHW->HWIO", "classifier.weight": (1, 0), "mix.weight": (1, 0)}
+    _, back = written(between(spelling("keras"), spelling("torch")))
+    assert back == {"conv2d_kernel": "HWIO->OIHW", "dense_kernel": (1, 0), "mix_kernel": (1, 0)}
+    assert written(between(spelling("torch"), spelling("mindspore")))[1] == {}
+
+
+def test_at_home_a_state_goes_in_without_names_and_elsewhere_with_them(left):
+    class Watched(Run):
+        def resume(self, state, names, layout):
+            given.append((names, layout))
+            super().resume(state, names, layout)
+
+    driver, given = Driver(), []
+    driver.kind = Watched
+    for target in ("torch", "keras"):
+        assert not resuming.go_on(one(left, "torch", target, OUTSIDE), driver, builder).problem
+    assert given == [(None, None), written(between(spelling("torch"), spelling("keras")))]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "setting"),
+    [("torch", "keras", ENTERS), ("torch", "keras", LEAVES), ("keras", "torch", NO_EPSILON)],
+)
+def test_a_buffer_in_the_unit_of_the_source_is_caught(left, source, target, setting):
+    held = OptimizerState.load(one(left, source, target, setting).path).momentum
+    way = between(spelling(source), spelling(target))
+    assert not gone_on(one(left, source, target, setting)).problem
+    unconverted = lambda state, run: replace(state, momentum=spelled(held, way))  # noqa: E731
+    assert "ULP off" in gone_on(one(left, source, target, setting), unconverted).problem
 
 
 @pytest.mark.parametrize("setting", [ENTERS, LEAVES])
@@ -236,45 +344,76 @@ def test_a_training_that_cannot_be_left_is_a_finding(tmp_path):
     assert resuming.leave(wanted, driver, tmp_path, builder).problem == "OSError: disk full"
 
 
-def test_nothing_is_rounded_and_no_other_optimizer_goes_on_unnoticed(left):
+def rewritten(resumption, path, **changes):
+    """Return a resumption from a state that has been changed."""
+    replace(OptimizerState.load(resumption.path), **changes).save(path)
+    return resumption.model_copy(update={"path": str(path)})
+
+
+def test_nothing_is_rounded_and_no_other_optimizer_goes_on_unnoticed(left, tmp_path):
     resumption = one(left, "torch", "keras", OUTSIDE)
     state = OptimizerState.load(resumption.path)
-    config = SETTINGS[OUTSIDE].config("keras")
-    run = Run(config, spelled(case(OUTSIDE, "float32").initial(), spelling("keras")))
-    other = replace(state, config=state.config.replace(nesterov=True))
-    with pytest.raises(FidelityWarning, match="nesterov"):
-        resuming.carried(other, resumption.source, "keras", run)
-    wide = replace(state, weights={name: array.astype(np.float64) / 3 for name, array in state.weights.items()})
-    with pytest.raises(PrecisionWarning, match="rounded to float32"):
-        resuming.carried(wide, resumption.source, "keras", run)
+    other = rewritten(resumption, tmp_path / "other.safetensors", config=state.config.replace(nesterov=True))
+    assert re.match("FidelityWarning: .*nesterov", gone_on(other).problem)
+    thirds = {name: array.astype(np.float64) / 3 for name, array in state.weights.items()}
+    wide = rewritten(resumption, tmp_path / "wide.safetensors", weights=thirds)
+    assert re.match("PrecisionWarning: rounded to float32", gone_on(wide).problem)
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
+@pytest.mark.parametrize(("source", "setting"), [("torch", ENTERS), ("torch", LEAVES), ("torch", NO_EPSILON)])
+def test_where_a_unit_changes_nothing_else_may(left, tmp_path, source, setting):
+    resumption = one(left, source, "keras", setting)
+    assert not gone_on(resumption).problem
+    config = OptimizerState.load(resumption.path).config
+    for field, value in {"epsilon": 0.25, "nesterov": True, "rho": 0.5}.items():
+        other = rewritten(resumption, tmp_path / f"{field}.safetensors", config=config.replace(**{field: value}))
+        assert re.match(f"FidelityWarning: .*{field}", gone_on(other).problem)
+
+
+@pytest.mark.parametrize("setting", [OUTSIDE, INSIDE, PLATEAU, COOLING, STOCK])
 def test_through_a_file_it_is_judged_the_same(left, setting, tmp_path):
-    resumption = one(left, "torch", "keras", setting)
-    config = SETTINGS[setting].config("keras", goes_on=True)
-    run = Run(config, spelled(case(setting, "float32").initial(), spelling("keras")))
-    arrived = resuming.carried(OptimizerState.load(resumption.path), resumption.source, "keras", run)
-    arrived.save(tmp_path / "moved.safetensors")
+    resumption = one(left, "paddle", "keras", setting)
+    run = Run(SETTINGS[setting].config("keras"), spelled(case(setting, "float32").initial(), spelling("keras")))
+    resuming.take_over(resumption, run)
+    run.snapshot().save(tmp_path / "moved.safetensors")
     through = resumption.model_copy(update={"way": "files", "path": str(tmp_path / "moved.safetensors")})
     assert not gone_on(through).problem
-    replace(arrived, step=0).save(tmp_path / "moved.safetensors")
-    assert "ULP off" in gone_on(through).problem
+    state = run.snapshot()
+    wrong = {"plateau": replace(state.plateau, rate=0.004)} if state.plateau else {"step": 0}
+    assert "ULP off" in gone_on(rewritten(through, tmp_path / "wrong.safetensors", **wrong)).problem
 
 
 def test_the_settings_have_everything_on():
-    for setting in SETTINGS.values():
-        config = setting.config("torch")
+    for name, setting in SETTINGS.items():
+        config = setting.config(setting.frameworks[0])
         assert config.momentum > 0
-        assert config.centered
-        assert config.clip
-        assert config.groups
-        assert not config.has_constant_rate
-        assert config.learning_rate_at(LEFT_AT - 1) != config.learning_rate_at(0)
+        if setting.kind != "stock":
+            assert config.centered
+            assert config.clip
+            assert config.groups
+            assert setting.frameworks == tuple(FRAMEWORKS)
+        if setting.kind == "exact":
+            assert not config.has_constant_rate
+            assert config.learning_rate_at(LEFT_AT - 1) != config.learning_rate_at(0)
+        assert (setting.kind == "plateau") == isinstance(config.learning_rate, Plateau), name
+    assert {setting.kind for setting in SETTINGS.values()} == set(KINDS)
     units = [
         (SETTINGS[name].config("").lr_in_momentum, SETTINGS[name].config("").epsilon_placement) for name in SETTINGS
     ]
     assert {(False, "outside_sqrt"), (True, "inside_sqrt")} <= set(units)
+
+
+def test_a_plateau_is_left_where_every_count_says_something(left):
+    about, cooling = (
+        OptimizerState.load(one(left, "torch", "torch", name).path).plateau for name in (PLATEAU, COOLING)
+    )
+    assert about == PlateauState(0.002, 0.78, bad=2)
+    assert cooling == PlateauState(0.004 * 0.6 * 0.6, 0.4, cooldown=2)
+    for name in (PLATEAU, COOLING):
+        plateau, told = SETTINGS[name].config("").learning_rate, SETTINGS[name].metrics
+        rates = plateau.rates(told[step] for step in sorted(told))
+        half = sum(step <= LEFT_AT for step in told)
+        assert plateau.initial > rates[half - 1] > rates[-1]
 
 
 def test_the_state_is_left_in_the_middle_of_a_sum(left):
@@ -297,6 +436,15 @@ def test_no_two_frameworks_spell_alike():
         assert all(np.array_equal(there[name], expected[name]) for name in there)
 
 
+def test_no_two_frameworks_have_their_parameters_in_one_order():
+    orders = {tuple(spelling(name).targets) for name in FRAMEWORKS}
+    assert len(orders) == len(FRAMEWORKS)
+    for name in FRAMEWORKS:
+        params = spelled(case(OUTSIDE, "float32").initial(), spelling(name))
+        assert list(params) == [target.name for target in SPELLINGS[name].values()]
+        assert list(spelled({"more": np.zeros(1), **params}, spelling(name).inverse()))[-1] == "more"
+
+
 def test_the_way_between_two_layouts_goes_through_the_networks_own():
     here = ParameterMap.of({"w": "here"}, {"w": "OIHW->HWIO"})
     there = ParameterMap.of({"w": "there"}, {"w": "OIHW->IHOW"})
@@ -316,29 +464,57 @@ MIGRATED = dict.fromkeys(migrations(LEFT), "")
 PLANNED = [*live(LEFT), *through_files(MIGRATED)]
 
 
-def test_every_pair_goes_every_way_in_every_mode():
-    through_file = {name for name in SETTINGS if SETTINGS[name].files}
-    assert len(through_file) == 2
-    for source, target in itertools.product(FRAMEWORKS, repeat=2):
-        for way in WAYS:
-            found = [p for p in PLANNED if (p.source.framework, p.target, p.way) == (source, target, way)]
-            assert {p.mode for p in found if p.source.dtype == "float32"} == set(MODES[target])
-            assert {p.source.setting for p in found} == (set(SETTINGS) if way == "live" else through_file)
-            assert {p.source.dtype for p in found} == ({"float32", "float64"} if way == "live" else {"float32"})
-            if way == "live":
-                assert {p.source.mode for p in found if p.source.dtype == "float32"} == set(MODES[source])
-            if source == target:  # bit for bit
-                assert {p.mode for p in found if p.same} == set(MODES[source])
+PAIRS = list(itertools.product(FRAMEWORKS, repeat=2))
 
 
-def test_a_file_goes_on_in_the_mode_of_the_file_that_it_was_made_like():
-    for migration, resumption in zip(MIGRATED, through_files(MIGRATED), strict=True):
-        assert (resumption.target, resumption.mode) == (migration.fresh.framework, migration.fresh.mode)
-        assert resumption.source == migration.source
-        assert migration.fresh.setting == migration.source.setting
+def planned_between(source, target, way):
+    return [p for p in PLANNED if (p.source.framework, p.target, p.way) == (source, target, way)]
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_every_pair_goes_live_in_every_setting_and_mode(source, target):
+    found = planned_between(source, target, "live")
+    both = {name for name, one in SETTINGS.items() if {source, target} <= set(one.frameworks)}
+    assert {p.source.setting for p in found} == both
+    assert {"exact", "plateau"} <= {SETTINGS[name].kind for name in both}
+    exact = [p for p in found if SETTINGS[p.source.setting].kind == "exact" and p.source.dtype == "float32"]
+    assert {p.mode for p in exact} == set(MODES[target])
+    assert {p.source.mode for p in exact} == set(MODES[source])
+    plateaus = {p.mode for p in found if SETTINGS[p.source.setting].kind == "plateau"}
+    assert len(plateaus) == 2
+    assert {p.source.dtype for p in found} == {"float32", "float64"}
+    if source == target:  # bit for bit
+        assert {p.mode for p in found if p.same} == set(MODES[source])
+        assert {p.mode for p in found if SETTINGS[p.source.setting].policy == "stock"} == set(MODES[source])
+
+
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_every_pair_goes_through_files_in_every_kind_of_setting_that_files_hold(source, target):
+    found = planned_between(source, target, "files")
+    able = {name for name, one in SETTINGS.items() if one.through_files(source, target)}
+    assert {SETTINGS[p.source.setting].kind for p in found} == {SETTINGS[name].kind for name in able}
+    assert {p.source.setting for p in found} <= able
+    assert {p.source.dtype for p in found} == {"float32"}
+    if source == target:
+        assert len({(p.source.setting, p.mode) for p in found}) == len(found)
+        assert all(p.same for p in found)
+
+
+def test_through_files_each_side_meets_every_setting_and_every_mode():
+    found = [p for p in PLANNED if p.way == "files"]
+    exact = {name for name, one in SETTINGS.items() if one.kind == "exact" and one.read_from}
+    assert exact == {OUTSIDE, INSIDE}
     for framework in FRAMEWORKS:
-        sources = {(m.source.mode, m.fresh.framework) for m in MIGRATED if m.source.framework == framework}
-        assert {mode for mode, _ in sources} == set(MODES[framework])
+        into = {(p.source.setting, p.mode) for p in found if p.target == framework}
+        out_of = {(p.source.setting, p.source.mode) for p in found if p.source.framework == framework}
+        for of_one in (into, out_of):
+            assert exact <= {setting for setting, _ in of_one}
+        assert {mode for _, mode in into} == set(MODES[framework])
+        if len(MODES[framework]) == 2:
+            assert {pair for pair in into if pair[0] in exact} == set(itertools.product(exact, MODES[framework]))
+    assert {p.source.setting for p in found} == {name for name, one in SETTINGS.items() if one.read_from}
+    stock = {(p.source.framework, p.target) for p in found if SETTINGS[p.source.setting].policy == "stock"}
+    assert {(name, name) for name in FRAMEWORKS} | {("keras", "paddle"), ("paddle", "keras")} == stock
 
 
 def test_every_pair_meets_new_runs_and_runs_that_have_begun():
@@ -369,6 +545,9 @@ def report():
     """Return a report in which all went well."""
     made = reports.Report(list(FRAMEWORKS), with_cases=False)
     made.resumed = Resumed(list(FRAMEWORKS), planned=PLANNED)
+    for name in FRAMEWORKS:
+        count = sum(each.framework == name for each in LEFT) + sum(each.target == name for each in PLANNED)
+        made.add(Hello(framework=name, versions={}, python="3.11", cases=count))
     for each in LEFT:
         made.add(LeftResult(framework=each.framework, left=each))
     for planned in PLANNED:
@@ -393,13 +572,24 @@ def test_a_result_beyond_the_limit_fails_the_report(report):
 
 def test_a_result_that_did_not_come_fails_the_report(report):
     lost = report.resumed.results.pop()
-    assert report.problems() == [f"{lost.resumption.label}: did not run"]
+    name, count = lost.framework, report.promised[lost.framework]
+    assert report.problems() == [
+        f"{name}: {count - 1} of {count} results came",
+        f"{lost.resumption.label}: did not run",
+    ]
+
+
+def test_a_training_that_nobody_left_fails_the_report(report):
+    lost = report.resumed.left.pop()
+    count = report.promised[lost.framework]
+    assert report.problems() == [f"{lost.framework}: {count - 1} of {count} results came"]
 
 
 def test_a_pair_that_was_never_planned_fails_the_report(report):
     gone = [r for r in report.resumed.results if r.framework == "keras" and r.resumption.source.framework == "paddle"]
     report.resumed.results = [r for r in report.resumed.results if r not in gone]
     report.resumed.planned = [p for p in PLANNED if p not in [r.resumption for r in gone]]
+    report.promised["keras"] -= len(gone)
     assert report.problems() == ["paddle -> keras, live: did not run", "paddle -> keras, files: did not run"]
 
 

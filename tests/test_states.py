@@ -2,7 +2,9 @@
 
 import json
 import math
+import os
 import random
+import stat
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +16,10 @@ from safetensors.numpy import load_file, save_file
 
 import unirms
 from unirms import RMSPropConfig, StateError, reference
-from unirms.checkpoints import states
+from unirms.checkpoints import safetensors, states
 from unirms.checkpoints.checkpoint import Outgoing
 from unirms.checkpoints.tensors import Moving, Stored
-from unirms.errors import CheckpointError
+from unirms.errors import CheckpointError, ConfigError
 from unirms.moving import Move
 from unirms.schedules import Plateau, Step
 from unirms.schedules.plateau import PlateauState
@@ -349,8 +351,18 @@ def test_a_newer_schema_is_refused_with_what_to_do(tmp_path):
         {"step": "many"},
         {"learning_rate": math.nan},
         {"learning_rate": -1.0},
+        {"step": 2**53 + 1},
+        {"step": 10**400},
         {"micro_step": -1},
+        {"micro_step": 10**400},
         {"plateau": {"rate": 1}},
+        {"plateau": {"rate": 0.1, "best": "NaN"}},
+        {"plateau": {"rate": "NaN", "best": 1}},
+        {"plateau": {"rate": "Infinity", "best": 1}},
+        {"plateau": {"rate": -0.1, "best": 1}},
+        {"plateau": {"rate": 0.1, "best": 1, "bad": -1}},
+        {"plateau": {"rate": 0.1, "best": 1, "cooldown": -1}},
+        {"plateau": {"rate": 0.1, "best": 1, "bad": 10**400}},
         {"config": {"unirms": 1, "rho": 7}},
         {"config": {}},
         {"config": None},
@@ -432,6 +444,161 @@ def test_what_is_no_file_is_refused(tmp_path):
     assert "twice" in refused(tmp_path / "s.safetensors")
     (tmp_path / "s.safetensors.index.json").write_text("[" * 100_000)
     assert "damaged" in refused(tmp_path / "s.safetensors")
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "s.safetensors")
+    assert "neither a file nor a folder" in refused(tmp_path / "s.safetensors")
+    os.mkfifo(tmp_path / "t.safetensors.index.json")
+    assert "neither a file nor a folder" in refused(tmp_path / "t.safetensors.index.json")
+    folder = tmp_path / "sharded"
+    folder.mkdir()
+    index = sharded(folder, lambda content: None)
+    shard = sorted(folder.glob("s-*.safetensors"))[1]
+    shard.unlink()
+    os.mkfifo(shard)
+    assert "neither a file nor a folder" in refused(index)
+    stored = Stored(path=str(shard), offset=0, dtype="float32", shape=(0,))
+    with pytest.raises(CheckpointError, match="neither a file nor a folder"):
+        list(stored.pieces())
+
+
+def test_no_pipe_is_replaced(tmp_path):
+    pipe, link = tmp_path / "s.safetensors", tmp_path / "link.safetensors"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(CheckpointError, match="cannot be written: it is neither a file nor a folder"):
+            a_state().save(path)
+    index = tmp_path / "t.safetensors.index.json"
+    os.mkfifo(index)
+    with pytest.raises(CheckpointError, match="cannot be written: it is neither a file nor a folder"):
+        a_state().save(tmp_path / "t.safetensors", shard_bytes=150)
+    for path in (pipe, index):
+        assert stat.S_ISFIFO(path.stat().st_mode)
+    assert len(list(tmp_path.iterdir())) == 3, "nothing has been written"
+    with pytest.raises(ConfigError, match="neither a file nor a folder"):
+        os.mkfifo(tmp_path / "config.yaml")
+        FULL.save(tmp_path / "config.yaml")
+
+
+def test_whatever_a_file_and_its_path_say_the_message_is_one_short_line(tmp_path):
+    def all_in(name):
+        return lambda content: content["weight_map"].update(dict.fromkeys(content["weight_map"], name))
+
+    assert "\\x1b[31mred\\nx" in refused(sharded(tmp_path, all_in("\x1b[31mred\nx")))
+    assert "cannot be read" in refuse_in_a_line(sharded(tmp_path, all_in("x" * 1000)))
+    assert refuse_in_a_line(sharded(tmp_path, all_in("x" * 200_000)))
+    assert refuse_in_a_line(tmp_path / "a\nb\x1b[0m.safetensors")
+    assert str(CheckpointError("a\tb\n" + "ü" * 3000)) == "a\\tb\\n" + "ü" * 1994 + "…"
+
+
+def refuse_in_a_line(path):
+    with pytest.raises(CheckpointError) as caught:
+        OptimizerState.load(path)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= 2001
+    return str(caught.value)
+
+
+def test_a_name_of_thousands_of_letters_is_refused(tmp_path):
+    def rename(header):
+        header[f"weights/{'x' * 1001}"] = header.pop("weights/scale")
+
+    assert "it has 1001 characters" in refused(mangled(saved(tmp_path), rename))
+    replace(a_state(), weights={"x" * 1000: np.ones(2)}).save(tmp_path / "s.safetensors")
+    assert OptimizerState.load(tmp_path / "s.safetensors").weights
+    with pytest.raises(StateError, match="it has 1001 characters"):
+        replace(a_state(), weights={"x" * 1001: np.ones(2)}).save(tmp_path / "t.safetensors")
+
+
+def test_a_path_that_is_not_utf_8_is_refused_in_one_line(tmp_path):
+    path = tmp_path / "s\udcff.safetensors"
+    with pytest.raises(CheckpointError, match="cannot be written: its path is not UTF-8"):
+        a_state().save(path)
+    path.write_bytes(saved(tmp_path).read_bytes())
+    assert "its path is not UTF-8" in refused(path)
+
+
+def test_names_as_long_as_the_file_system_allows_are_written_and_read(tmp_path):
+    for letters in (230, 243):
+        path = tmp_path / f"{'s' * letters}.safetensors"
+        with pytest.raises(CheckpointError, match="No such file"):
+            OptimizerState.load(path)
+        a_state().save(path)
+        assert_same(a_state(), OptimizerState.load(path))
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        a_state().save(tmp_path / f"{'s' * 300}.safetensors")
+
+
+def test_metadata_and_headers_that_would_fill_the_memory_are_refused(tmp_path):
+    lists = "[" + "[]," * 1_500_000 + "[]]"
+    path = mangled(saved(tmp_path), lambda header: header["__metadata__"].update(more=lists))
+    assert "brackets and commas are more than any model needs" in refused(path)
+    path = mangled(saved(tmp_path), lambda header: header["__metadata__"].update(unirms="x" * (1 << 24) + "x"))
+    assert "its metadata has more than 16777216 characters" in refused(path)
+    (tmp_path / "i.safetensors.index.json").write_text(lists)
+    assert "brackets and commas are more than any model needs" in refused(tmp_path / "i.safetensors")
+
+
+def test_more_tensors_than_a_file_is_read_with_are_not_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(safetensors, "MOST_MARKS", 200)
+    with pytest.raises(CheckpointError, match="too many for a file; save it in shards"):
+        a_state().save(tmp_path / "s.safetensors")
+    assert not list(tmp_path.iterdir())
+    a_state().save(tmp_path / "s.safetensors", shard_bytes=30)
+    assert_same(a_state(), OptimizerState.load(tmp_path / "s.safetensors"))
+
+
+def test_names_that_no_file_would_take_back_are_not_written(tmp_path):
+    names = [f"{'n' * 990}/{index:05d}" for index in range(17_000)]
+    state = OptimizerState(0, {name: np.zeros(1, np.float16) for name in names}, config=RMSPropConfig())
+    with pytest.raises(CheckpointError, match="names and config are too many"):
+        state.save(tmp_path / "s.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"step": -1},
+        {"step": 2.5},
+        {"step": 10**400},
+        {"micro_step": -1},
+        {"learning_rate": math.nan},
+        {"learning_rate": math.inf},
+        {"plateau": PlateauState(math.nan, 1.0)},
+        {"plateau": PlateauState(0.1, math.nan)},
+        {"plateau": PlateauState(0.1, 1.0, -1)},
+        {"plateau": PlateauState(0.1, 1.0, 0, 2**54)},
+    ],
+)
+def test_numbers_that_no_state_has_are_not_saved(tmp_path, changes):
+    with pytest.raises(StateError) as caught:
+        replace(a_state(), **changes).save(tmp_path / "s.safetensors")
+    assert len(caught.value.problems) == 1
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+    assert not list(tmp_path.iterdir())
+
+
+def test_counts_of_numpy_are_counts(tmp_path):
+    path = saved(tmp_path, step=np.int64(9), micro_step=np.uint32(1), learning_rate=np.float32(0.5))
+    assert (OptimizerState.load(path).step, OptimizerState.load(path).learning_rate) == (9, 0.5)
+
+
+@pytest.mark.parametrize("most", [-1, 0, "1GB", 1e9, True])
+def test_a_limit_of_shards_is_a_positive_number_of_bytes(tmp_path, most):
+    with pytest.raises(ConfigError, match=r"shard_bytes=.* is not allowed"):
+        a_state().save(tmp_path / "s.safetensors", shard_bytes=most)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_state_is_not_saved_under_the_name_of_an_index(tmp_path):
+    index = sharded(tmp_path, lambda content: None)
+    with pytest.raises(CheckpointError, match="has the name of an index"):
+        a_state(seed=1).save(index)
+    assert_same(a_state(), OptimizerState.load(index))
 
 
 # --- read and write, as formats have them ----------------------------------------------------------------------------

@@ -111,6 +111,8 @@ def averaged(optimizer: Any) -> Iterator[None]:
 def state_of(optimizer: Any, *, model: Any = None) -> OptimizerState:
     """Return the accumulators of a live optimizer as NumPy arrays, by parameter name, with what it takes to go on.
 
+    The state of an optimizer that no config describes has none; `config_of` says why.
+
     Args:
         optimizer: any stock or exact RMSProp.
         model: the model, or all of its parameters, whose weights are to come along; with what is not trained, as the
@@ -121,12 +123,14 @@ def state_of(optimizer: Any, *, model: Any = None) -> OptimizerState:
     """
     adapter = registry.adapter_of(optimizer)
     state = adapter.state_of(optimizer)
+    if model is not None:
+        weights = {one.name: adapter.array_of(one.value) for one in adapter.weights_of(model)}
+        state = replace(state, weights=weights)
     try:
         config = adapter.config_of(optimizer)
     except (UnsupportedError, ConfigError):  # its hyperparameters are none that a config says; the arrays are there
         return state
-    weights = {} if model is None else {one.name: adapter.array_of(one.value) for one in adapter.weights_of(model)}
-    return replace(state, config=config, learning_rate=rate_after(config, state), weights=weights)
+    return replace(state, config=config, learning_rate=rate_after(config, state))
 
 
 def restore(

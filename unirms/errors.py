@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 200
 """Characters of a value in a message."""
+LONGEST_MESSAGE: Final = 2000
+"""Characters of a message about a file: what it quotes of the file may be as long as its author liked."""
 
 
 def as_given(value: Any, longest: int = LONGEST) -> str:
@@ -38,6 +40,13 @@ def as_given(value: Any, longest: int = LONGEST) -> str:
     except (ValueError, RecursionError):  # an integer of more digits than Python prints, a nest too deep to print
         return f"a value of type {type(value).__name__} too large to show"
     return text if len(text) <= longest else f"{text[:longest]}…"
+
+
+def plain(text: str, longest: int) -> str:
+    """Return a text for a message: one line, with control characters as escapes, and not too long."""
+    start = text[:longest]  # first: escapes are only longer
+    line = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in start)
+    return line if len(line) <= longest and len(text) <= longest else f"{line[:longest]}…"
 
 
 def some(names: Sequence[str], most: int = 5, show: Callable[[str], str] = as_given) -> str:
@@ -116,7 +125,13 @@ class StateError(UnirmsError, ValueError):
 
 
 class CheckpointError(UnirmsError):
-    """A file that is damaged, foreign or refused, or cannot be written; nothing in it has been executed."""
+    """A file that is damaged, foreign or refused, or cannot be written; nothing in it has been executed.
+
+    The message is one line that a terminal shows as it is, whatever the file and its name have in them.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(plain(message, LONGEST_MESSAGE))
 
 
 class FidelityWarning(UserWarning):

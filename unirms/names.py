@@ -14,9 +14,12 @@ from typing import Annotated, Any, Final
 from pydantic import AfterValidator, BeforeValidator
 from pydantic_core import PydanticCustomError
 
+from unirms.errors import ConfigError, as_given
 from unirms.scalars import AsTuple
 
 REGEX_PREFIX = "re:"
+LONGEST_SEARCH: Final = 1.0
+"""Seconds for a regular expression and a name; honest ones take microseconds."""
 PRESETS: Final[dict[str, tuple[str, ...]]] = {
     # Words in the names of normalisation layers' parameters, which MindSpore leaves out of the weight decay
     # (`decay_filter` in mindspore/nn/optim/optimizer.py).
@@ -26,13 +29,25 @@ PRESETS: Final[dict[str, tuple[str, ...]]] = {
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Return whether any pattern matches the parameter's name."""
+    """Return whether any pattern matches the parameter's name.
+
+    Raises:
+        ConfigError: a regular expression takes too long, as those do that somebody has made for that.
+    """
     return any(
-        re.search(pattern[len(REGEX_PREFIX) :], name) is not None
-        if pattern.startswith(REGEX_PREFIX)
-        else fnmatchcase(name, pattern)
+        _found(pattern[len(REGEX_PREFIX) :], name) if pattern.startswith(REGEX_PREFIX) else fnmatchcase(name, pattern)
         for pattern in patterns
     )
+
+
+def _found(expression: str, name: str) -> bool:
+    import regex  # the standard library's re knows no limit of time, and configs come in files from elsewhere
+
+    try:
+        return regex.search(expression, name, timeout=LONGEST_SEARCH) is not None
+    except TimeoutError:
+        message = f"the regular expression {as_given(expression)} takes more than {LONGEST_SEARCH:g} s for the name"
+        raise ConfigError([f"{message} {as_given(name)}; write a simpler one, or a glob"]) from None
 
 
 def _expanded(patterns: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -44,9 +59,15 @@ def _expanded(patterns: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def _check(pattern: Any) -> str:
     if pattern.startswith(REGEX_PREFIX):
+        expression = pattern[len(REGEX_PREFIX) :]
+        if "{" in expression:  # counts within counts take any amount of memory
+            raise PydanticCustomError("bad_pattern", "regular expressions of names have no counts in braces")
+        import regex
+
         try:
-            re.compile(pattern[len(REGEX_PREFIX) :])
-        except (re.error, RecursionError, OverflowError) as error:
+            re.compile(expression)  # regex has a wider grammar, with recursion and more
+            regex.compile(expression)
+        except (re.error, regex.error, RecursionError, OverflowError) as error:
             raise PydanticCustomError("bad_pattern", f"not a regular expression: {error}") from None
     return str(pattern)
 

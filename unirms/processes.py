@@ -1,4 +1,4 @@
-"""A process of unirms's own that serves another: it ends with it, and answers where nobody else prints."""
+"""A process of unirms's own that serves another: how it starts, where it answers, and that it ends with the other."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ import time
 from typing import TextIO
 
 SECONDS_BETWEEN_LOOKS = 0.2
+
+
+def command(interpreter: str, module: str, *arguments: str) -> list[str]:
+    """Return the command that calls `main` of a module with another Python.
+
+    Nothing is imported from the folder where the user happens to be, which may have come with a file: ``python -m``
+    looks there first, and PYTHONSAFEPATH keeps only Python 3.11 and newer from it.
+    """
+    start = f"import sys; sys.path[:] = [place for place in sys.path if place]; from {module} import main; main()"
+    return [interpreter, "-c", start, *arguments]
 
 
 def serve() -> TextIO:

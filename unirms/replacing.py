@@ -7,7 +7,25 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from errno import EINVAL
 from pathlib import Path
+
+
+def refuse_special(place: Path) -> None:
+    """Raise for a place with something that is neither a file nor a folder.
+
+    A device would be replaced by a file, and a pipe that nobody writes to would be waited for without end.
+
+    Raises:
+        OSError: it is a device, a pipe or a socket.
+    """
+    if os.path.exists(place) and not (os.path.isfile(place) or os.path.isdir(place)):  # noqa: PTH110, PTH112, PTH113
+        raise OSError(EINVAL, "it is neither a file nor a folder", str(place))
+
+
+def beside_prefix(place: Path) -> str:
+    """Return how the name of what is made beside a place begins; the whole name could leave no room for more."""
+    return f".{place.name[:20]}."
 
 
 @contextmanager
@@ -17,10 +35,11 @@ def replacing(place: Path) -> Iterator[Path]:
     The file keeps the permissions of the one that it replaces; of a link, the file behind it is replaced.
 
     Raises:
-        OSError: there is no such folder, or it cannot be written to.
+        OSError: there is no such folder, or it cannot be written to, or the place has a device or a pipe.
     """
     place = Path(os.path.realpath(place))
-    handle, name = tempfile.mkstemp(dir=place.parent, prefix=f".{place.name}.")
+    refuse_special(place)
+    handle, name = tempfile.mkstemp(dir=place.parent, prefix=beside_prefix(place))
     os.close(handle)
     beside = Path(name)
     try:
@@ -41,10 +60,10 @@ def replacing_folder(place: Path) -> Iterator[Path]:
     both are whole.
     """
     place = Path(os.path.realpath(place))
-    beside = Path(tempfile.mkdtemp(dir=place.parent, prefix=f".{place.name}."))
+    beside = Path(tempfile.mkdtemp(dir=place.parent, prefix=beside_prefix(place)))
     new, old = beside / "new", beside / "old"
-    new.mkdir()
     try:
+        new.mkdir()
         yield new
         if place.exists():
             place.replace(old)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from unirms.errors import StateError, did_you_mean
+from unirms.errors import StateError, as_given, did_you_mean, some
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,6 +22,12 @@ SLOTS: Final = ("mean_square", "mean_gradient", "momentum", "average")
 """What an update leaves behind for each parameter, in the order of files and tables."""
 GRADIENT_SUM: Final = "gradient_sum"
 WEIGHTS: Final = "weights"
+MOST_STEPS: Final = 2**53
+"""Updates that a state may count: a double holds every whole number up to here."""
+NO_CONFIG: Final = (
+    "the state has no config, so that nobody knows its units; unirms.config_of(optimizer) says why, and "
+    "dataclasses.replace(state, config=…) gives it one"
+)
 
 
 @dataclass(frozen=True)
@@ -100,17 +106,52 @@ class OptimizerState:
         """Return all arrays: the slots, what is gathered, and the weights, each by parameter name."""
         return {**self.slots(), GRADIENT_SUM: self.gradient_sum, WEIGHTS: self.weights}
 
-    def without(self, *kinds: str) -> OptimizerState:
+    def problems(self) -> list[str]:
+        """Return what is wrong with it, but for the values of its arrays: a sentence each."""
+        counts = {"step": self.step, "micro_step": self.micro_step}
+        problems = [
+            f"the state's {name} is {as_given(count)}; it is a whole number from 0 to {MOST_STEPS}"
+            for name, count in counts.items()
+            if not _is_count(count)
+        ]
+        rate = self.learning_rate
+        if rate is not None and not (_is_number(rate) and 0 <= rate < float("inf")):
+            problems.append(f"the state's learning rate is {as_given(rate)}; it is a finite number from 0 up")
+        for kind, held in self.tensors().items():
+            problems += [
+                f"{kind} of {name!r} is a {type(array).__name__}; states have NumPy arrays"
+                for name, array in held.items()
+                if not isinstance(array, (np.ndarray, np.generic))
+            ]
+            strays = [] if kind == WEIGHTS else [name for name in held if name not in self.mean_square]
+            problems += [f"the state has a {kind} of {name!r}, and no mean_square" for name in strays]
+        return problems
+
+    def without(self, *kinds: str, parameters: Iterable[str] = ()) -> OptimizerState:
         """Return the state without slots that the optimizer to come does not keep, or without its weights.
 
+        Args:
+            kinds: slots, or "weights".
+            parameters: names of parameters of which all slots are left out; their weights stay.
+
         Raises:
-            StateError: there is no such slot, or it is the mean square, which every RMSProp keeps.
+            StateError: there is no such slot, or it is the mean square, which every RMSProp keeps; or no such
+                parameter.
         """
         allowed = [kind for kind in (*SLOTS, GRADIENT_SUM, WEIGHTS) if kind != "mean_square"]
         for kind in kinds:
             if kind not in allowed:
                 raise StateError([f"without({kind!r}): no such slot can be left out; {did_you_mean(kind, allowed)}"])
-        changes: dict[str, Any] = {kind: {} for kind in kinds}
+        out = set(parameters)
+        unknown = sorted(out - self.mean_square.keys())
+        if unknown:
+            raise StateError([f"without(parameters=…): the state has no {some(unknown)}"])
+        changes: dict[str, Any] = {
+            kind: {name: array for name, array in held.items() if name not in out}
+            for kind, held in self.tensors().items()
+            if kind != WEIGHTS
+        }
+        changes |= {kind: {} for kind in kinds}
         if GRADIENT_SUM in kinds:
             changes["micro_step"] = 0
         return replace(self, **changes)
@@ -136,3 +177,11 @@ class OptimizerState:
         from unirms.checkpoints.states import load
 
         return load(path)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and 0 <= int(value) <= MOST_STEPS

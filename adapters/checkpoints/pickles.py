@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from mmap import mmap
-from typing import IO, Any, Final, cast
+from typing import Any, Final, cast
 
 from unirms.checkpoints.naming import plain
 from unirms.errors import CheckpointError
@@ -47,11 +47,11 @@ class Ordered(dict[Any, Any]):
     state: Any = None
 
 
-def load(pickle: bytes | IO[bytes] | mmap, known: Mapping[str, Any], place: str) -> Any:
+def load(pickle: bytes | mmap, known: Mapping[str, Any], place: str) -> Any:
     """Return what a pickle says, up to its end.
 
     Args:
-        pickle: the bytes, or a file that is read from where it stands to the pickle's end.
+        pickle: the bytes, or a mapped file that is read from where it stands, and left standing at the pickle's end.
         known: "module.name" -> what stands for it in the data.
         place: what the file is called in messages.
 
@@ -60,7 +60,11 @@ def load(pickle: bytes | IO[bytes] | mmap, known: Mapping[str, Any], place: str)
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of escapes in texts of Python 2
-        return run(_operations(pickle), known, place)
+        found = _Bounded(pickle)
+        data = run(_operations(found), known, place)
+        if not isinstance(pickle, bytes):
+            pickle.seek(found.at)
+        return data
 
 
 def run(operations: Iterable[tuple[str, Any]], known: Mapping[str, Any], place: str) -> Any:
@@ -81,10 +85,48 @@ def run(operations: Iterable[tuple[str, Any]], known: Mapping[str, Any], place: 
 
 # An operation of one byte makes an object of up to 216: so many take 0.9 GB. A tensor in a file of PyTorch has some 30.
 _MOST_OPERATIONS: Final = 1 << 22
+MOST_BYTES: Final = 1 << 28
+"""Bytes of a pickle that are read: those of a million tensors."""
+_LONGEST_LINE: Final = 1 << 16
 
 
-def _operations(pickle: bytes | IO[bytes] | mmap) -> Iterator[tuple[str, Any]]:
-    for count, (operation, argument, _) in enumerate(pickletools.genops(cast("IO[bytes]", pickle))):
+class _Bounded:
+    """A pickle of which no more than so many bytes are read, whatever lengths it says of its parts.
+
+    Attributes:
+        at: where the next byte is.
+    """
+
+    def __init__(self, data: bytes | mmap) -> None:
+        self._data = data
+        self.at = 0 if isinstance(data, bytes) else data.tell()
+        self._end = self.at + MOST_BYTES
+
+    def read(self, count: int) -> bytes:
+        """Return so many bytes, or those up to the end.
+
+        Raises:
+            ValueError: they are too many.
+        """
+        start, self.at = self.at, self.at + count
+        if self.at > self._end:
+            raise ValueError(f"it has more than {MOST_BYTES} bytes")
+        return self._data[start : self.at]
+
+    def readline(self) -> bytes:
+        """Return the bytes up to and with the end of a line.
+
+        Raises:
+            ValueError: there is none within a length that no name and no number has.
+        """
+        end = self._data.find(b"\n", self.at, self.at + _LONGEST_LINE)
+        if end < 0:
+            raise ValueError("a line of it has no end")
+        return self.read(end + 1 - self.at)
+
+
+def _operations(pickle: _Bounded) -> Iterator[tuple[str, Any]]:
+    for count, (operation, argument, _) in enumerate(pickletools.genops(cast("Any", pickle))):
         if count == _MOST_OPERATIONS:
             raise ValueError(f"it has more than {_MOST_OPERATIONS} operations")
         yield operation.name, argument
@@ -237,7 +279,7 @@ class _Machine:
         arguments, function = self.stack.pop(), self.stack.pop()
         if not isinstance(arguments, tuple):
             raise ValueError("it calls something without arguments")
-        self.stack.append(Ordered(*arguments) if function is OrderedDict else Call(function, arguments))
+        self.stack.append(_ordered(*arguments) if function is OrderedDict else Call(function, arguments))
 
     _newobj = _reduce
 
@@ -252,8 +294,20 @@ class _Machine:
 
 
 def _shallow(key: Any) -> Any:
-    """Return a key of a dict or an item of a set, which is no nest of tuples: to hash a deep one ends the process."""
-    parts = key if isinstance(key, tuple) else (key,)
-    if any(isinstance(part, (tuple, frozenset)) for part in parts):
-        raise ValueError("a key is a nest of tuples")
+    """Return a key of a dict or an item of a set, which is no nest of tuples: to hash a deep one ends the process.
+
+    Nor is it an integer beyond 64 bits: of those any number can have the same hash, and a dict of them takes hours.
+    """
+    for part in key if isinstance(key, tuple) else (key,):
+        if isinstance(part, (tuple, frozenset)):
+            raise ValueError("a key is a nest of tuples")
+        if isinstance(part, int) and part.bit_length() > 64:
+            raise ValueError("a key is an integer of more than 64 bits")
     return key
+
+
+def _ordered(pairs: Any = ()) -> Ordered:
+    """Return the `OrderedDict` of a list of pairs, as Python 2 wrote it; Python 3 sets the items afterwards."""
+    if not isinstance(pairs, (list, tuple)):
+        raise ValueError("it makes an OrderedDict of what is no list")
+    return Ordered((_shallow(key), value) for key, value in pairs)

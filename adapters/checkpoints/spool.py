@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
+from unirms.checkpoints.naming import plain
 from unirms.checkpoints.tensors import PIECE_BYTES, SIZES, Stored, parts, raw
+from unirms.errors import CheckpointError
+from unirms.moving.moves import converted
 from unirms.state import Array
+
+# Bytes in the spool for a byte of the file: transposed weights and slots are there once, what parameters start from a
+# few times. And what any file may have.
+_MOST_TIMES: Final = 8
+_ALWAYS: Final = 1 << 26
 
 
 class Spool:
@@ -16,15 +26,28 @@ class Spool:
 
     Attributes:
         file: its path; the file is made with the first tensor.
+        source: the file or folder that the tensors come from; None where they cannot be more than it has.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, source: Path | None = None) -> None:
         self.file = folder / "tensors"
+        self.source = source
+        self._most = None if source is None else _MOST_TIMES * _size(source) + _ALWAYS
         self._end = 0
+        self._constants: dict[tuple[str, tuple[int, ...], float], Stored] = {}
 
     def add(self, dtype: str, shape: tuple[int, ...], chunks: Iterable[bytes | memoryview]) -> Stored:
-        """Return where a tensor is, once its bytes have been written."""
+        """Return where a tensor is, once its bytes have been written.
+
+        Raises:
+            CheckpointError: the tensors are far more than the file that they come from.
+        """
         stored = Stored(path=str(self.file), offset=self._end, dtype=dtype, shape=shape)
+        if self.source is not None and self._most is not None and self._end + stored.bytes > self._most:
+            raise CheckpointError(
+                f"{plain(self.source.name)} has tensors that share their elements, and would take more than "
+                f"{self._most} bytes as copies; save them as tensors of their own"
+            )
         with self.file.open("ab") as file:
             for chunk in chunks:
                 file.write(chunk)
@@ -40,16 +63,26 @@ class Spool:
 
     def array(self, dtype: str, array: Array) -> Stored:
         """Return where an array is, in C order, once it is written; bfloat16 comes as two bytes an element."""
-        held = "float16" if dtype == "bfloat16" else dtype  # only moved about
-        return self.add(dtype, array.shape, (raw(part, held) for part in parts(array, PIECE_BYTES)))
+        return self.add(dtype, array.shape, (raw(part, part.dtype.name) for part in parts(array, PIECE_BYTES)))
 
     def constant(self, dtype: str, shape: tuple[int, ...], value: float) -> Stored:
-        """Return where a tensor is whose elements are all the same; both parts of a complex number are."""
-        number = complex(value, value) if dtype.startswith("complex") else value
-        one = np.full(1, number, "float32" if dtype == "bfloat16" else dtype)
-        stored = Stored(path=str(self.file), offset=self._end, dtype=dtype, shape=shape)
-        most = PIECE_BYTES // SIZES[dtype]
-        whole, rest = divmod(stored.count, most)
-        piece = raw(np.broadcast_to(one, (most if whole else rest,)), dtype)
-        chunks = [*[piece] * whole, piece[: rest * SIZES[dtype]]]
-        return self.add(dtype, shape, chunks)
+        """Return where a tensor is whose elements are all the same; both parts of a complex number are.
+
+        It is written once, however often it is asked for.
+        """
+        wanted = (dtype, shape, value)
+        if wanted not in self._constants:
+            number = complex(value, value) if dtype.startswith("complex") else value
+            count = math.prod(shape)
+            most = min(PIECE_BYTES // SIZES[dtype], count)
+            piece = raw(converted(np.full(most, number), dtype), dtype)
+            left = (count - start for start in range(0, count, most or 1))
+            chunks = (piece[: one * SIZES[dtype]] for one in left)
+            self._constants[wanted] = self.add(dtype, shape, chunks)
+        return self._constants[wanted]
+
+
+def _size(source: Path) -> int:
+    """Return the bytes of a file, or of the files in a folder."""
+    files = source.iterdir() if source.is_dir() else [source]
+    return sum(file.stat().st_size for file in files if file.is_file())

@@ -18,12 +18,11 @@ from mindspore.experimental import optim as experimental
 from unirms.errors import StateError
 from unirms.state import Array, OptimizerState
 
+from ..checkpoints.mindspore.names import LAST_STEP
 from . import plateau
 from .optimizer import UniRMSProp
 from .stock import names_of
 
-LAST_STEP: Final = 2**31 - 1
-"""MindSpore counts the updates in an int32."""
 # Slot of unirms -> the attribute with its Parameters, one for each parameter.
 _OWN: Final = {"mean_square": "ms", "mean_gradient": "mg", "momentum": "moment"}
 _EXPERIMENTAL: Final = {"mean_square": "mean_square", "mean_gradient": "mean_grad", "momentum": "moment"}

@@ -20,6 +20,7 @@ from unirms.grouping import members
 from unirms.protocol import NamedParameter
 from unirms.state import Array, OptimizerState
 
+from ..checkpoints.mindspore.names import AVERAGE
 from . import plateau
 from .preparing import Preparation, in_each
 from .rule import Rule, add, assign, cast, mul, reshape, select, sub
@@ -82,7 +83,7 @@ class UniRMSProp(Preparation, Rule):
         self.averages = config.ema_decay > 0
         if self.averages:
             self.average = ParameterTuple(
-                Parameter(Tensor(p.value.asnumpy().copy()), name=f"average.{p.value.name}", requires_grad=False)
+                Parameter(Tensor(p.value.asnumpy().copy()), name=f"{AVERAGE}.{p.value.name}", requires_grad=False)
                 for p in params
             )
         self.first_averaged = Tensor(config.ema_start + 1, mindspore.int32)

@@ -21,6 +21,7 @@ from unirms.grouping import clip_plan
 from unirms.preparation import centralized_axes
 from unirms.protocol import NamedParameter
 
+from ..checkpoints.mindspore.names import GRADIENT_SUM, MICRO_STEP
 from .rule import add, assign, cast, div, greater, less, mul, neg, reshape, select, sqrt, sub
 
 square, reduce_sum, reduce_mean = ops.Square(), ops.ReduceSum(), ops.ReduceMean(keep_dims=True)
@@ -46,8 +47,8 @@ class Preparation(nn.RMSProp):
         self.skips_updates, self.raises_errors = config.non_finite == "skip", config.non_finite == "raise"
         self.gathers = config.gradient_accumulation_steps > 1
         if self.gathers:
-            self.gradient_sum = self.parameters.clone(prefix="gradient_sum", init="zeros")
-            self.micro_step = Parameter(Tensor(0, mindspore.int32), name="micro_step")
+            self.gradient_sum = self.parameters.clone(prefix=GRADIENT_SUM, init="zeros")
+            self.micro_step = Parameter(Tensor(0, mindspore.int32), name=MICRO_STEP)
             self.no_micro_step, self.one_micro_step = Tensor(0, mindspore.int32), Tensor(1, mindspore.int32)
             self.last_micro_step = Tensor(config.gradient_accumulation_steps - 1, mindspore.int32)
             self.numbers_gathered = in_each(config.gradient_accumulation_steps, dtypes)

@@ -18,8 +18,8 @@ from unirms.state import Array, OptimizerState
 from unirms.translation import Native
 
 from .. import common
+from ..checkpoints.paddle.names import SLOTS
 from . import graph, limits, models, reading, restoring, schedules
-from .names import SLOTS
 from .optimizer import UniRMSProp
 
 DTYPES = ("float32", "float64")

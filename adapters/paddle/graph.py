@@ -18,8 +18,8 @@ from unirms.errors import UnsupportedError
 from unirms.grouping import Member
 from unirms.reference import Hyperparameters
 
+from ..checkpoints.paddle.names import AVERAGE, GRADIENT_SUM, MICRO_STEP, SLOTS, STEP
 from . import preparing
-from .names import AVERAGE, GRADIENT_SUM, MICRO_STEP, SLOTS, STEP
 from .operations import Graph
 from .preparing import Ready
 from .rule import mean_of_weights, rmsprop

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import paddle
 
+from unirms.checkpoints.tensors import SIZES
 from unirms.errors import UnsupportedError
 from unirms.protocol import NamedParameter
 from unirms.state import Array
 
 from .. import common
 from .operations import array, put
-
-FLOATING: Final = frozenset({"float16", "bfloat16", "float32", "float64", "complex64", "complex128"})
 
 
 def trained(params: Any) -> list[NamedParameter]:
@@ -35,7 +34,7 @@ def weights_of(model: Any) -> list[NamedParameter]:
         model = model.state_dict()
     if isinstance(model, paddle.static.Program):
         model = model.global_block().all_parameters()
-    first = {id(one.value): one for one in reversed(_named(model)) if one.dtype in FLOATING}
+    first = {id(one.value): one for one in reversed(_named(model)) if one.dtype in SIZES}
     return list(reversed(first.values()))
 
 

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import paddle
 
+from unirms import bfloat16
+
 # What Paddle's own optimizers call; in place, in dynamic mode.
 _C_ops: Any = paddle._C_ops
 
@@ -135,16 +137,17 @@ def array(variable: Any) -> np.ndarray[Any, Any] | None:
     if found is None:
         return None
     values = np.array(found)
-    if values.dtype == np.uint16:
-        values = np.asarray(values.astype(np.uint32) << 16).view(np.float32)
-    return values
+    return bfloat16.widened(values) if values.dtype == np.uint16 else values
 
 
 def put(variable: Any, values: np.ndarray[Any, Any]) -> None:
-    """Write an array into a tensor, or into a graph's variable in the global scope, in its place and its dtype."""
+    """Write an array into a tensor, or into a graph's variable in the global scope, in its place and its dtype.
+
+    For one of bfloat16 it is any array of real numbers, which are rounded; for any other it is of the same dtype.
+    """
     values = np.array(values, order="C")
     if variable.dtype == paddle.bfloat16:
-        values = np.asarray(values.view(np.uint32) >> 16, np.uint16)
+        values = bfloat16.bits(bfloat16.rounded(values))
     if isinstance(variable, paddle.Tensor):
         variable.set_value(values)
     else:

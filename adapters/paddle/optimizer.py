@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import paddle
@@ -21,8 +21,18 @@ from unirms.grouping import Member, with_rate
 from unirms.preparation import non_finite_sentence
 from unirms.reference import Hyperparameters, bias_correction
 
+from ..checkpoints.paddle.names import (
+    AVERAGE,
+    CONFIG,
+    CONFIG_NAMES,
+    CONFIG_TEXT,
+    GRADIENT_SUM,
+    MICRO_STEP,
+    SCHEDULER,
+    SLOTS,
+    STEP,
+)
 from . import graph, preparing
-from .names import AVERAGE, CONFIG, CONFIG_NAMES, CONFIG_TEXT, GRADIENT_SUM, LIVE, MICRO_STEP, SCHEDULER, SLOTS, STEP
 from .operations import InPlace
 from .preparing import Ready
 from .progress import Progress, UpdateLR, learning_rate_of
@@ -30,6 +40,8 @@ from .rule import mean_of_weights, rmsprop, rmsprop_of_rows
 from .schedules import rate_of, updates_of
 
 _OPS = InPlace()
+LIVE: Final = {"rho": "_rho", "epsilon": "_epsilon", "momentum": "_momentum", "centered": "_centered"}
+"""Field of the config -> attribute of the stock class that is read at every step."""
 
 
 class UniRMSProp(paddle.optimizer.RMSProp):

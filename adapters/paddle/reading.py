@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import paddle
 
+from unirms.bfloat16 import held_as
 from unirms.clipping import ClipByGlobalNorm
 from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError
@@ -18,11 +19,11 @@ from unirms.protocol import NamedParameter
 from unirms.state import Array, OptimizerState
 
 from .. import common
+from ..checkpoints.paddle.names import SLOTS
 from . import schedules
 from .models import array_of, dtype_of
-from .names import LIVE, SLOTS
 from .operations import array, put
-from .optimizer import UniRMSProp
+from .optimizer import LIVE, UniRMSProp
 
 _NAMES = "_unirms_names"
 
@@ -195,8 +196,7 @@ def _loaded(optimizer: Any, accumulator: str) -> dict[str, Any]:
 def _initial(optimizer: Any, slot: str, param: NamedParameter) -> Array:
     """Return what an accumulator is made as; a stock class that starts elsewhere than at 0 has its made already."""
     seeded = slot == "mean_square" and isinstance(optimizer, UniRMSProp)
-    dtype = "float32" if param.dtype == "bfloat16" else param.dtype
-    return np.full(param.shape, optimizer.config.initial_mean_square if seeded else 0.0, dtype)
+    return np.full(param.shape, optimizer.config.initial_mean_square if seeded else 0.0, held_as(param.dtype))
 
 
 def _array(value: Any) -> Array | None:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import paddle
 
+from unirms.bfloat16 import held_as
 from unirms.errors import UnsupportedError
 from unirms.protocol import NamedParameter
 from unirms.state import Array, OptimizerState
 
+from ..checkpoints.paddle.names import AVERAGE, GRADIENT_SUM, SLOTS
 from . import schedules
-from .names import AVERAGE, GRADIENT_SUM, SLOTS
 from .operations import held, put
 from .optimizer import UniRMSProp
 from .progress import UpdateLR
@@ -66,8 +67,8 @@ def _put_all(optimizer: Any, accumulator: str, params: Sequence[NamedParameter],
     made = optimizer._accumulators.get(name, {})
     for param in params:
         if param.value.name in made:
-            dtype = "float32" if param.dtype == "bfloat16" else param.dtype
-            put(made[param.value.name], values.get(param.name, np.zeros(param.shape, dtype)))
+            zeros = np.zeros(param.shape, held_as(param.dtype))
+            put(made[param.value.name], values.get(param.name, zeros))
 
 
 def _restore_own(optimizer: UniRMSProp, params: Sequence[NamedParameter], state: OptimizerState) -> None:

@@ -100,7 +100,7 @@ def config_of(optimizer: torch.optim.Optimizer, config: RMSPropConfig | None) ->
     holds = {} if config is None else {member.name: member.config for member in _members(config, optimizer)}
     return common.one_config(
         [
-            _live_group(optimizer, group, holds[names[0]] if holds and names else config)
+            _live_group(optimizer, group, names, holds[names[0]] if holds and names else config)
             for group, names in zip(optimizer.param_groups, _names_by_group(optimizer), strict=True)
         ]
     )
@@ -162,7 +162,7 @@ def _live(group: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _live_group(
-    optimizer: torch.optim.Optimizer, group: Mapping[str, Any], built: RMSPropConfig | None
+    optimizer: torch.optim.Optimizer, group: Mapping[str, Any], names: Sequence[str], built: RMSPropConfig | None
 ) -> common.LiveGroup:
     """Return what holds in a param_group now; `built` is what held for its parameters, None in a stock optimizer."""
     live = _live(group)
@@ -172,7 +172,6 @@ def _live_group(
         changed: dict[str, Any] = {field: live[name] for name, field in LIVE.items()}
         changed |= {"nesterov": False} if live["momentum"] == 0 else {}
         config = built.replace(**changed, no_weight_decay=(), groups=())
-    names = [str(name) for name in group.get("param_names", [])]
     schedule = schedules.schedule_of(optimizer, group)
     if schedule is None:
         return common.LiveGroup(config, names)

@@ -110,12 +110,20 @@ def _members(optimizer: torch.optim.Optimizer) -> Iterator[tuple[str, torch.Tens
 
 
 def _put(state: State, key: str, array: Array, param: torch.Tensor) -> None:
-    """Write an array into an entry of a state, which is replaced where it has another shape, dtype or device."""
+    """Write an array into an entry of a state, which is replaced where it has another shape, dtype or device.
+
+    Or where elements share their memory, as `expand` makes them, into which PyTorch does not write.
+    """
     held = state[key]
     fits = isinstance(held, torch.Tensor) and held.shape == param.shape and held.device == param.device
-    if not fits or held.dtype != param.dtype:
+    if not fits or held.dtype != param.dtype or _is_expanded(held):
         state[key] = torch.zeros_like(param)
     assign(state[key], array)
+
+
+def _is_expanded(tensor: torch.Tensor) -> bool:
+    strided = tensor.layout is torch.strided
+    return strided and any(n > 1 and step == 0 for n, step in zip(tensor.shape, tensor.stride(), strict=True))
 
 
 def _like(values: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:

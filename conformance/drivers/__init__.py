@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 import unirms
+from unirms.moving.maps import Layout
 from unirms.registry import adapter, framework
 from unirms.schedules import Plateau
 from unirms.state import OptimizerState, SparseGradient
@@ -22,6 +23,8 @@ from unirms.state import OptimizerState, SparseGradient
 Array = np.ndarray[Any, Any]
 Arrays = Mapping[str, Array]
 Gradients = Mapping[str, Array | SparseGradient]
+Names = Mapping[str, str | None] | None
+Layouts = Mapping[str, Layout] | None
 Make = Callable[..., Any]
 """make(params, **options) -> optimizer; params is a mapping of names to the framework's parameters."""
 
@@ -58,8 +61,12 @@ class Run(Protocol):
         """Return the state with its config and the weights, as `unirms.state_of(optimizer, model=…)` does."""
         ...
 
-    def resume(self, state: OptimizerState) -> None:
-        """Go on from a state with weights, in the names and layouts of this run; begun or not."""
+    def resume(self, state: OptimizerState, names: Names = None, layout: Layouts = None) -> None:
+        """Go on from a state with weights, begun or not, as `unirms.restore(…, names=…, layout=…, model=…)` does."""
+        ...
+
+    def measured(self, metric: float) -> None:
+        """Tell the scheduler of a plateau a metric, as users of the framework do."""
         ...
 
 
@@ -123,7 +130,7 @@ class Driver(Protocol):
 def step_schedule(optimizer: Any) -> None:
     """Step the scheduler of an optimizer after an update, where its framework has the user do so.
 
-    That of a plateau waits for a metric, which is not the driver's to give.
+    That of a plateau waits for a metric, see `Run.measured`.
     """
     scheduler = unirms.lr_scheduler(optimizer)
     if scheduler is not None and not isinstance(getattr(scheduler, "schedule", None), Plateau):

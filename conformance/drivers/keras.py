@@ -22,7 +22,7 @@ import unirms  # noqa: E402
 from unirms.errors import UnsupportedError  # noqa: E402
 from unirms.state import OptimizerState, SparseGradient  # noqa: E402
 
-from . import Array, Arrays, Driver, Make, Training, accumulators  # noqa: E402
+from . import Array, Arrays, Driver, Layouts, Make, Names, Training, accumulators  # noqa: E402
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -85,9 +85,13 @@ class KerasRun:
         """Return the state with its config and the weights: what `resume` takes."""
         return unirms.state_of(self.optimizer, model=self.params)
 
-    def resume(self, state: OptimizerState) -> None:
+    def resume(self, state: OptimizerState, names: Names = None, layout: Layouts = None) -> None:
         """Take over a state and its weights, live."""
-        unirms.restore(self.optimizer, state, model=self.params)
+        unirms.restore(self.optimizer, state, names=names, layout=layout, model=self.params)
+
+    def measured(self, metric: float) -> None:
+        """Tell the scheduler of a plateau a metric."""
+        unirms.lr_scheduler(self.optimizer).step(metric)
 
     def _checkpoint(self) -> Any:
         return tf.train.Checkpoint(optimizer=self.optimizer, parameters=list(self.params.values()))

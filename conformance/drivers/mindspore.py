@@ -18,7 +18,7 @@ import unirms
 from unirms.errors import UnsupportedError
 from unirms.state import OptimizerState, SparseGradient
 
-from . import Array, Arrays, Driver, Make, Training, accumulators
+from . import Array, Arrays, Driver, Layouts, Make, Names, Training, accumulators
 
 DTYPES = ("float32", "float64", "float16")
 MODES = {"pynative": mindspore.PYNATIVE_MODE, "graph": mindspore.GRAPH_MODE}
@@ -66,18 +66,25 @@ class MindSporeRun:
         found = mindspore.load_checkpoint(str(path))
         mindspore.load_param_into_net(self.optimizer, found)
         scheduler = unirms.lr_scheduler(self.optimizer)
-        if scheduler is not None and "plateau" in found:
-            scheduler.load_state_dict(json.loads(found["plateau"]))
+        # In a file that `unirms migrate` has made it stands beside the config.
+        migrated = json.loads(found["unirms"])["plateau"] if "unirms" in found else None
+        if scheduler is not None and (migrated or "plateau" in found):
+            scheduler.load_state_dict(migrated or json.loads(found["plateau"]))
 
     def snapshot(self) -> OptimizerState:
         """Return the state with its config and the weights: what `resume` takes."""
         mindspore.set_context(mode=self.mode)
         return unirms.state_of(self.optimizer, model=self.params)
 
-    def resume(self, state: OptimizerState) -> None:
+    def resume(self, state: OptimizerState, names: Names = None, layout: Layouts = None) -> None:
         """Put the weights and the accumulators of a state into this run."""
         mindspore.set_context(mode=self.mode)
-        unirms.restore(self.optimizer, state, model=self.params)
+        unirms.restore(self.optimizer, state, names=names, layout=layout, model=self.params)
+
+    def measured(self, metric: float) -> None:
+        """Tell the scheduler of a plateau a metric."""
+        mindspore.set_context(mode=self.mode)
+        unirms.lr_scheduler(self.optimizer).step(metric)
 
 
 def _tensor(name: str, grad: Array | SparseGradient | None) -> Tensor:

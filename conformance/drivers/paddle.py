@@ -19,7 +19,7 @@ import unirms
 from unirms.errors import UnsupportedError
 from unirms.state import OptimizerState, SparseGradient
 
-from . import Array, Arrays, Driver, Make, Run, Training, accumulators, step_schedule
+from . import Array, Arrays, Driver, Layouts, Make, Names, Run, Training, accumulators, step_schedule
 
 # On CPU, add, divide, sqrt and rmsprop have no kernels for float16 and bfloat16.
 DTYPES = ("float32", "float64")
@@ -62,9 +62,13 @@ class DynamicRun:
 
     def save(self, folder: Path) -> Path:
         """Write `checkpoint.pdparams` and `checkpoint.pdopt`; return the second, beside which the other is found."""
-        paddle.save(self.params, str(folder / "checkpoint.pdparams"))
-        paddle.save(self.optimizer.state_dict(), str(folder / "checkpoint.pdopt"))
-        return folder / "checkpoint.pdopt"
+        weights, optimizer = folder / "checkpoint.pdparams", folder / "checkpoint.pdopt"
+        paddle.save(self.params, str(weights))
+        state = self.optimizer.state_dict()
+        if not state:  # of a stock class without a scheduler, before its first step; Paddle writes no file then
+            return weights
+        paddle.save(state, str(optimizer))
+        return optimizer
 
     def load(self, path: Path) -> None:
         """Load what `save` has written into this run, as a process does that has made the same parameters."""
@@ -77,10 +81,14 @@ class DynamicRun:
         with paddle.utils.unique_name.guard(self._names):
             return unirms.state_of(self.optimizer, model=self.params)
 
-    def resume(self, state: OptimizerState) -> None:
+    def resume(self, state: OptimizerState, names: Names = None, layout: Layouts = None) -> None:
         """Go on from a state with weights."""
         with paddle.utils.unique_name.guard(self._names):
-            unirms.restore(self.optimizer, state, model=self.params)
+            unirms.restore(self.optimizer, state, names=names, layout=layout, model=self.params)
+
+    def measured(self, metric: float) -> None:
+        """Tell the scheduler of a plateau a metric."""
+        unirms.lr_scheduler(self.optimizer).step(metric)
 
 
 class ForeignDynamicRun:
@@ -183,10 +191,15 @@ class StaticRun:
         with self._inside():
             return unirms.state_of(self.optimizer, model=self.params)
 
-    def resume(self, state: OptimizerState) -> None:
+    def resume(self, state: OptimizerState, names: Names = None, layout: Layouts = None) -> None:
         """Go on from a state with weights."""
         with self._inside():
-            unirms.restore(self.optimizer, state, model=self.params)
+            unirms.restore(self.optimizer, state, names=names, layout=layout, model=self.params)
+
+    def measured(self, metric: float) -> None:
+        """Tell the scheduler of a plateau a metric."""
+        with self._inside():
+            unirms.lr_scheduler(self.optimizer).step(metric)
 
     def _saved(self, mode: str) -> dict[str, Any]:
         names = {param.name: name for name, param in self.params.items()}

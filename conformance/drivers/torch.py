@@ -13,7 +13,7 @@ import unirms
 from unirms.errors import UnsupportedError
 from unirms.state import OptimizerState, SparseGradient
 
-from . import Array, Arrays, Driver, Make, Training, accumulators, step_schedule
+from . import Array, Arrays, Driver, Layouts, Make, Names, Training, accumulators, step_schedule
 
 DTYPES = ("float32", "float64", "float16", "bfloat16")
 
@@ -75,9 +75,13 @@ class TorchRun:
         """Return the state with its config and the weights: what `resume` takes."""
         return unirms.state_of(self.optimizer, model=self.params)
 
-    def resume(self, state: OptimizerState) -> None:
+    def resume(self, state: OptimizerState, names: Names = None, layout: Layouts = None) -> None:
         """Go on from a state with weights."""
-        unirms.restore(self.optimizer, state, model=self.params)
+        unirms.restore(self.optimizer, state, names=names, layout=layout, model=self.params)
+
+    def measured(self, metric: float) -> None:
+        """Tell the scheduler of a plateau a metric."""
+        unirms.lr_scheduler(self.optimizer).step(metric)
 
     def _gradient(self, grad: Array | SparseGradient, param: torch.Tensor) -> torch.Tensor:
         if not isinstance(grad, SparseGradient):

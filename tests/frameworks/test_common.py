@@ -168,7 +168,7 @@ def test_what_a_recipe_says_besides_reads_back(framework, driver):
 
 
 def test_a_group_without_parameters_is_refused_by_name(framework, driver):
-    with pytest.raises(UnsupportedError, match=r"groups\.0 matches no parameter: none of p0"):
+    with pytest.raises(UnsupportedError, match=r"groups\.0 matches no parameter: none of 'p0'"):
         built(driver, framework, RMSPropConfig(groups=[{"match": "q*", "rho": 0.5}]))
 
 

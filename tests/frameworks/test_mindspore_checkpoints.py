@@ -350,6 +350,18 @@ def test_slices_of_mindspores_are_read(tmp_path, spool, monkeypatch):
     assert np.array_equal(checkpoints.read(path, spool).state().weights["w"], values)
 
 
+def test_tensors_without_elements_are_written_and_read(tmp_path, spool):
+    stored = Stored(path=str(tmp_path / "raw"), offset=0, dtype="float32", shape=(0, 3))
+    (tmp_path / "raw").write_bytes(b"")
+    tensors = {
+        kind: {"w": Moving(source=stored, move=Move(kind, "w", "w", "float32"))} for kind in (WEIGHTS, "mean_square")
+    }
+    checkpoints.write(tmp_path / "x.ckpt", Outgoing(parameters=("w",), step=1, tensors=tensors), None)
+    found = checkpoints.read(tmp_path / "x.ckpt", spool)
+    shapes = {kind: {name: one.shape for name, one in held.items()} for kind, held in found.tensors.items()}
+    assert shapes == {kind: {"w": (0, 3)} for kind in (WEIGHTS, "mean_square", "momentum")}
+
+
 @pytest.mark.slow
 def test_a_tensor_of_more_than_a_slice(tmp_path, spool):
     path, raw = tmp_path / "x.ckpt", tmp_path / "raw"
@@ -449,6 +461,17 @@ HOSTILE = {
         "later version of unirms",
     ),
     "a wrong sum": (plain() + b"crc_num" + bytes(10), "have not the CRC"),
+    "a sum that is all of the file": (b"crc_num" + bytes(10), "is empty"),
+    "a sum cut short": (b"crc_num\0\0", "damaged"),
+    "no elements, in no array's shape": (plain(dims=(0, 1 << 62, 1 << 62), content=b""), "no array has the shape"),
+    "a plateau with a rate that is none": (
+        plain("unirms", (0,), "str", '{"plateau": {"rate": NaN, "best": 1}}'.encode("utf-32-le")),
+        "its plateau has a rate or a count that is none",
+    ),
+    "a plateau with a count that is none": (
+        plain("unirms", (0,), "str", '{"plateau": {"rate": 1, "best": 1, "bad": -1}}'.encode("utf-32-le")),
+        "its plateau has a rate or a count that is none",
+    ),
     "an unknown field": (plain() + b"\x10\x01", "damaged"),
     "a group": (b"\x0b\x0c", "damaged"),
 }
@@ -477,6 +500,16 @@ def test_a_tower_of_tiny_values_is_refused(tmp_path, spool, monkeypatch):
     monkeypatch.setattr(wire, "MOST_VALUES", 100)
     path = tmp_path / "x.ckpt"
     path.write_bytes(b"".join(plain(f"w{i}") for i in range(101)))
+    with pytest.raises(CheckpointError, match="damaged"):
+        checkpoints.read(path, spool)
+
+
+def test_a_tower_of_names_is_refused(tmp_path, spool, monkeypatch):
+    monkeypatch.setattr(wire, "MOST_LETTERS", 2000)
+    path = tmp_path / "x.ckpt"
+    path.write_bytes(plain("v" * 980) + plain("w" * 980))
+    assert set(checkpoints.read(path, spool).tensors[WEIGHTS]) == {"v" * 980, "w" * 980}
+    path.write_bytes(plain("v" * 1000) + plain("w" * 1000))
     with pytest.raises(CheckpointError, match="damaged"):
         checkpoints.read(path, spool)
 

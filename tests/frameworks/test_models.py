@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 from unirms import build, config_of
 from unirms.cli import app
 from unirms.files import load
+from unirms.moving.matching import shapes_of
 
 MODELS = {
     "torch": "import torch\ndef make():\n    nn = torch.nn\n"
@@ -91,3 +92,12 @@ def test_a_group_without_parameters_is_refused(place, framework):
     (place / "recipe.yaml").write_text(RECIPE.replace("HEAD", "nowhere.*"))
     result = explain("some_models:make")
     assert "groups.0 matches no parameter" in str(result.exception)
+
+
+def test_what_is_trained_stands_before_what_is_not_in_every_framework(place):
+    """So that `unirms.match(…, ordered=True)` finds the batch normalization of each in that of another."""
+    import some_models
+
+    shapes = list(shapes_of(some_models.make()).items())
+    assert [len(shape) for _, shape in shapes] == [2, 1, 1, 1, 2, 1, 1, 1]
+    assert ["mean" in shapes[-2][0], "var" in shapes[-1][0]] == [True, True]

@@ -19,6 +19,7 @@ from unirms.errors import CheckpointError, StateError
 from unirms.moving.moves import Move
 from unirms.moving.planning import uses
 
+from unirms.adapters.checkpoints import pickles  # isort: skip
 from unirms.adapters.checkpoints.paddle import saved as files  # isort: skip
 from unirms.adapters.checkpoints.paddle import pickles as paddle_pickles  # isort: skip
 from unirms.adapters.checkpoints.paddle.names import NAME_TABLE  # isort: skip
@@ -420,6 +421,9 @@ def optimizer_of(array, **more):
     return {"w_momentum_0": array, "w_mean_square_0": array, "w_mean_grad_0": array, **more}
 
 
+PLATEAU = {"last_epoch": 1, "last_lr": 0.1, "num_bad_epochs": 1, "cooldown_counter": 0}
+
+
 def found_in(data, tmp_path, protocol=4):
     (tmp_path / "a.any").write_bytes(data if isinstance(data, bytes) else pickle.dumps(data, protocol))
     return read(tmp_path / "a.any", tmp_path)
@@ -469,6 +473,60 @@ def test_tensors_of_a_static_graph_in_a_nest_are_calls_of_eval_that_are_not_made
     assert same_bits(read(tmp_path / "a.any", tmp_path).state().mean_square, {"w": array})
 
 
+def test_a_tensor_at_several_places_is_one(tmp_path):
+    """It is copied once where it is not raw in the file, and written once into a file of the same structure."""
+    array = np.asfortranarray(np.arange(10000.0, dtype="float32").reshape(100, 100))
+    other = np.ones(10000)
+    data = {"model": {f"w{index}": array for index in range(20)}, "opt": optimizer_of(array), "more": [other] * 20}
+    held = found_in(data, tmp_path)
+    (spool,) = tmp_path.glob("spool*/tensors")
+    assert spool.stat().st_size == array.nbytes
+    assert all(np.array_equal(one.array(), array) for found in held.tensors.values() for one in found.values())
+    changed = {"w0": Moving(source=held.tensors["weights"]["w0"], move=Move("weights", "w0", "w0", "float32"))}
+    content = outgoing(held, CONFIGS["stock"]).model_copy(update={"parameters": (), "tensors": {"weights": changed}})
+    files.write(tmp_path / "b.any", content, tmp_path / "a.any")
+    assert (tmp_path / "b.any").stat().st_size < 2 * array.nbytes + other.nbytes + 10000
+    copied = paddle.load(str(tmp_path / "b.any"), return_numpy=True)
+    assert np.array_equal(copied["model"]["w0"], array)
+    assert np.array_equal(copied["model"]["w19"], array)
+    assert all(np.array_equal(one, other) for one in copied["more"])
+
+
+def test_a_config_with_a_long_table_is_read_again(tmp_path):
+    rates = schedules.Table(learning_rates=np.random.default_rng(0).random(100_000).tolist())
+    held = found_in(optimizer_of(np.ones(2)), tmp_path)
+    config = RMSPropConfig(learning_rate=rates, momentum=0.5, nesterov=True)
+    (tmp_path / "b").mkdir()
+    files.write(tmp_path / "b" / "x.pdopt", outgoing(held, config), None)
+    assert read(tmp_path / "b" / "x.pdopt", tmp_path).config == config
+
+
+def test_nothing_is_written_of_nothing_and_no_file_is_found_at_a_folder(tmp_path):
+    files.write(tmp_path / "a.pdopt", Outgoing(parameters=(), tensors={}), None)
+    os.mkfifo(tmp_path / "pipe.pdopt")
+    (tmp_path / "folder.pdparams").mkdir()
+    for path in (".", "/", "", tmp_path / "pipe"):
+        with pytest.raises(CheckpointError, match="there is no such file"):
+            files.read(type(tmp_path)(path), tmp_path)
+    for name in ("pipe.pdopt", "folder.pdparams"):
+        with pytest.raises(CheckpointError, match="is no file"):
+            files.read(tmp_path / name, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"w_unirms_gradient_sum_0": np.zeros(2, "int32")}, "is int32, which no state has"),
+        ({"unirms_micro_step": np.zeros(1 << 20, "int8")}, "unirms_micro_step is no single number"),
+    ],
+)
+def test_what_is_no_pattern(more, message, tmp_path):
+    held = found_in(optimizer_of(np.ones(2)), tmp_path)
+    (tmp_path / "like.any").write_bytes(pickle.dumps(optimizer_of(np.ones(2), **more), 4))
+    with pytest.raises(CheckpointError, match=message):
+        files.write(tmp_path / "b.any", outgoing(held, CONFIGS["stock"]), tmp_path / "like.any")
+
+
 def test_numbers_of_numpy_s_are_numbers(tmp_path):
     place = {"last_epoch": np.int64(3), "last_lr": np.float64(0.5)}
     held = found_in(optimizer_of(np.ones(2), LR_Scheduler=place), tmp_path)
@@ -491,6 +549,12 @@ def test_numbers_of_numpy_s_are_numbers(tmp_path):
         (optimizer_of(np.ones(2), unirms_step=np.ones(2)), "count of updates is no whole number"),
         (optimizer_of(np.ones(2), LR_Scheduler={"last_epoch": "x", "last_lr": 0.1}), "last_epoch is no whole number"),
         (optimizer_of(np.ones(2), LR_Scheduler={"last_epoch": 1, "last_lr": np.nan}), "has no learning rate"),
+        (optimizer_of(np.ones(2), LR_Scheduler={"last_epoch": 1, "last_lr": 10**400}), "has no learning rate"),
+        (optimizer_of(np.ones(2), LR_Scheduler=PLATEAU | {"best": 10**400}), "best metric .* is no number"),
+        (optimizer_of(np.ones(2), LR_Scheduler=PLATEAU | {"best": [1.0]}), "best metric .* is no number"),
+        ({f"m{index}": {"w": np.ones(2)} for index in range(500)}, "m4 and 495 more; save one"),
+        ({f"m{index}": optimizer_of(np.ones(2)) for index in range(500)}, "m4 and 495 more; save that of one"),
+        (optimizer_of(np.ones((1,) * 33)), "a tensor has no shape"),
         (optimizer_of(np.ones(2), unirms_config=3), "no names of parameters"),
         (optimizer_of(np.ones(2), unirms_config={"config": "{", "names": {}}), "config cannot be read"),
         (optimizer_of(np.ones(2), unirms_config={"config": "[" * 10**5, "names": {}}), "config cannot be read"),
@@ -579,7 +643,49 @@ def looped():
     return value
 
 
+def shared(levels):
+    """Return lists in one another, of which no deeper part than 25 is new at any place."""
+    found, inner = {}, "x"
+    for index in range(levels // 25):
+        for _ in range(25):
+            inner = [inner]
+        found[f"k{index}"] = inner
+    return found
+
+
 ARRAY = pickle.dumps(np.ones(2), 4)
+EMPTY = pickle.dumps({"w": np.empty((0, 7, 9))}, 4)
+LONG = b"\x8a\x08" + struct.pack("<q", 1 << 61)
+
+
+class Overlapping:
+    """An array whose bytes are those of all others of its kind."""
+
+    bytes = np.ones(1000).tobytes()
+
+    def __reduce__(self):
+        from_buffer = np.ones(1).__reduce_ex__(5)[0]
+        return from_buffer, (self.bytes, np.dtype("float64"), (500, 2), "F")
+
+
+def test_tensors_of_the_same_bytes_are_refused_before_any_is_copied(tmp_path):
+    """Thousands of large ones, each copied by itself, would fill the disk."""
+    with pytest.raises(CheckpointError, match="its tensors have more bytes than it"):
+        found_in({f"w{index}": Overlapping() for index in range(10)}, tmp_path)
+    assert not list(tmp_path.glob("spool*/*"))
+    assert found_in({"w": Overlapping()}, tmp_path).tensors["weights"]["w"].array().shape == (500, 2)
+    part = np.ones(1000)
+    cut = {f"w{index}": {"OriginShape": (2000,), "slices": [f"w{index}@@.0", f"w{index}@@.1"]} for index in range(10)}
+    slices = {name: part for one in cut.values() for name in one["slices"]}
+    with pytest.raises(CheckpointError, match="its tensors have more bytes than it"):
+        found_in({**slices, "UnpackBigParamInfor@@": cut}, tmp_path)
+
+
+def test_texts_that_fill_the_memory_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(pickles, "MOST_BYTES", 10_000)
+    found_in({"w": np.ones(2), "more": [f"{index}" * 100 for index in range(9)]}, tmp_path)
+    with pytest.raises(CheckpointError, match="more than 10000 letters"):
+        found_in({"w": np.ones(2), "more": [f"{index % 10}" * 100 + f"{index}" for index in range(99)]}, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -605,6 +711,9 @@ ARRAY = pickle.dumps(np.ones(2), 4)
         pickle.dumps({"more": nested(60), **optimizer_of(np.ones(2), x=nested(60))}, 4),
         pickle.dumps(optimizer_of(np.ones(2), more=listed(100)), 4),
         pickle.dumps(looped(), 4),
+        pickle.dumps({"opt": optimizer_of(np.ones(2)), "more": shared(1500)}, 4),
+        EMPTY.replace(b"K\x00K\x07K\x09\x87", b"K\x00" + LONG + LONG + b"\x87"),
+        b"\x80\x02ccollections\nOrderedDict\n](](" + b")" + b"\x85" * 10**6 + b"K\x01ee\x85R.",
         ARRAY.replace(b"K\x02\x85", b"J\xff\xff\xff\x7f\x85"),
         ARRAY.replace(b"K\x02\x85", b"J\xff\xff\xff\xff\x85"),
         b"\x80\x04}" + pickle.dumps(nested(100), 4)[2:-1] + b"Ns.",

@@ -512,6 +512,13 @@ def test_tensors_of_every_dtype_are_read_and_written_in_their_place(dtype, shape
     assert (ADAPTER.array_of(tensor) == -2.25).all()
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_is_written_into_bfloat16_is_rounded_to_the_nearest(dtype):
+    tensor = paddle.create_parameter((4,), "bfloat16", default_initializer=paddle.nn.initializer.Constant(1.5))
+    ADAPTER.assign(tensor, np.array([1 + 2**-8 + 2**-12, 1 + 3 * 2**-8, 1 + 2**-8, -0.3], dtype))
+    assert ADAPTER.array_of(tensor).tolist() == [1 + 2**-7, 1 + 2**-6, 1.0, -0.30078125]
+
+
 def test_a_state_that_is_rounded_says_so():
     source, target = ({"w": parameter([0.1], dtype)} for dtype in ("float64", "float32"))
     first, second = (unirms.build(CASES["skip"], "paddle", params) for params in (source, target))

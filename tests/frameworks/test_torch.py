@@ -136,8 +136,8 @@ def test_a_group_added_later_joins_in():
 
 def test_groups_that_no_config_can_say_are_refused():
     net = model()
-    groups = [{"params": net[0].parameters(), "alpha": 0.5}, {"params": net[1].parameters()}]
-    with pytest.raises(UnsupportedError, match="its parameter groups differ and have no names"):
+    groups = [{"params": net[0].parameters(), "maximize": True}, {"params": net[1].parameters()}]
+    with pytest.raises(UnsupportedError, match="its parameter groups differ in maximize, which a config cannot say"):
         unirms.config_of(torch.optim.RMSprop(groups))
 
 

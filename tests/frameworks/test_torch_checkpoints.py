@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import itertools
 import os
 import pickle
 import random
@@ -9,6 +10,7 @@ import shutil
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 
 import numpy as np
@@ -23,7 +25,7 @@ import unirms
 from torch_runs import CONFIGS, DTYPES, EXACTS, FULL, RATE, STOCKS, Run, same
 from unirms import RMSPropConfig
 from unirms.adapters.checkpoints import pickles
-from unirms.adapters.checkpoints.torch import distributed
+from unirms.adapters.checkpoints.torch import dicts, distributed
 from unirms.adapters.checkpoints.torch import files as torch_files
 from unirms.adapters.checkpoints.torch import saved as plain
 from unirms.adapters.checkpoints.torch import saving as torch_saving
@@ -621,6 +623,77 @@ def test_a_folder_that_is_none(tmp_path, spool):
             plain.read(path, spool)
 
 
+def test_a_step_that_cannot_be_is_named(tmp_path, spool):
+    _, optimizer = trained(named)
+    saved = optimizer.state_dict()
+    for step, said in ((10**5000, "a value of type int too large to show"), (2**54, str(2**54)), (-1, "-1")):
+        saved["state"][1]["step"] = step
+        torch.save(saved, tmp_path / "a.pt")
+        with pytest.raises(CheckpointError, match=f"its count of updates is {said}$"):
+            plain.read(tmp_path / "a.pt", spool)
+
+
+@pytest.mark.parametrize("field", ["step", "micro_step"])
+def test_a_step_that_no_count_can_hold_is_not_written(field, tmp_path, spool):
+    net, optimizer = trained(named)
+    torch.save({"model": net.state_dict(), "optimizer": optimizer.state_dict()}, tmp_path / "a.pt")
+    found = plain.read(tmp_path / "a.pt", spool)
+    with pytest.raises(CheckpointError, match="more than PyTorch's class can count"):
+        plain.write(tmp_path / "b.pt", outgoing(found, **{field: 10**400}), None)
+    many = found.config.replace(gradient_accumulation_steps=10**6)
+    plain.write(tmp_path / "b.pt", outgoing(found, step=2**53, config=many), None)
+    assert torch.load(tmp_path / "b.pt", weights_only=True)["model"]["1.num_batches_tracked"] == 2**63 - 1
+
+
+def test_a_long_list_beside_the_parts_takes_no_time():
+    _, optimizer = trained(named)
+    losses = [(number,) for number in range(700_000)]
+    data = {"losses": losses, "more": {"optimizer": optimizer.state_dict()}}
+    start = time.process_time()
+    assert dicts.parts_of(torch_files.TorchFile("it", data, {}), data).optimizer is data["more"]["optimizer"]
+    assert time.process_time() - start < 12  # a search that is linear takes 1 s, a quadratic one half a minute
+
+
+def test_what_is_left_out_of_a_model_is_said(tmp_path, spool):
+    net = module()
+    net.tied = net[3]
+    net.register_buffer("mask", torch.ones(2, dtype=torch.bool))
+    net.register_buffer("position\nids", torch.arange(3))
+    torch.save(net.state_dict(), tmp_path / "a.pt")
+    assert plain.read(tmp_path / "a.pt", spool).notes[0] == (
+        "left out: 'mask' (of dtype bool), 'position\\nids' (of dtype int64), 'tied.weight' (the same as '3.weight'), "
+        "'tied.bias' (the same as '3.bias'); if the new model needs them, give --like a checkpoint of it"
+    )
+
+
+@pytest.mark.parametrize("reader", [plain, distributed])
+def test_copies_of_tensors_that_share_their_elements_fill_no_disk(reader, tmp_path, spool):
+    if reader is plain:
+        made = torch.ones(1_000_100)
+        views = {f"w{number}": made[number : number + 1_000_000].view(1000, 1000).t() for number in range(30)}
+        torch.save({"model": views}, tmp_path / "a")
+    else:
+        parts = [((200 * number, 0), (200, 1000)) for number in range(5)]
+        made = sharded(tmp_path / "a", parts, shape=(1000, 1000))
+        metadata = pickle.loads((tmp_path / "a" / ".metadata").read_bytes())
+        ((_, stated),) = metadata.state_dict_metadata.items()
+        for number, chunks in zip(range(30), itertools.permutations(stated.chunks), strict=False):
+            name = f"w{number}"
+            metadata.state_dict_metadata[name] = dataclasses.replace(stated, chunks=list(chunks))
+            metadata.planner_data[name] = (name,)
+            for index, info in list(metadata.storage_data.items()):
+                metadata.storage_data[official.MetadataIndex(name, index.offset)] = info
+        (tmp_path / "a" / ".metadata").write_bytes(pickle.dumps(metadata))
+    with pytest.raises(CheckpointError, match=r"a has tensors that share their elements, .* save them as tensors of"):
+        reader.read(tmp_path / "a", spool)
+    assert sum(file.stat().st_size for file in spool.iterdir()) < 9 * made.nbytes + 2**26
+
+
+def test_transposed_weights_of_any_size_are_read(tmp_path, spool):
+    torch.save({f"w{number}": torch.zeros(1500, 2000).t() for number in range(8)}, tmp_path / "a.pt")
+    assert len(plain.read(tmp_path / "a.pt", spool).tensors["weights"]) == 8
+
+
 # Hostile and damaged files
 
 
@@ -734,12 +807,14 @@ def test_archives_of_other_kinds_are_refused(tmp_path, spool):
     good, record = tensor_pickle(), ("data/0", bytes(8))
     deep = b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."
     key = b"\x80\x02}" + b")" + b"\x85" * 200_000 + b"Ns."
+    ordered = b"\x80\x02ccollections\nOrderedDict\n](" + b")" + b"\x85" * 200_000 + b"K\x01\x86e\x85R."
     long_memo = b"\x80\x02Nr\xff\xff\xff\xff."
     cases = {
         "compressed": (good, {"compression": zipfile.ZIP_DEFLATED, "records": [record]}),
         "TorchScript": (good, {"records": [record], "constants.pkl": b""}),
         "big-endian": (good, {"records": [record], "byteorder": b"big"}),
         "nest of tuples": (key, {}),
+        "a key is a nest of": (ordered, {}),
         "no state of an optimizer and": (deep, {}),
         "no state of an optimizer and no": (long_memo, {}),
         "its pickle cannot be read": (b"\x80\x02X\xff\xff\xff\xffabc.", {}),

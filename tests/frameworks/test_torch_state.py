@@ -12,6 +12,7 @@ import torch
 import unirms
 from torch_runs import CONFIGS, DTYPES, EXACTS, FULL, SHAPES, STOCKS, Run, same, values
 from unirms import RMSPropConfig
+from unirms.adapters.checkpoints.torch import saved
 from unirms.adapters.torch import ADAPTER, UniRMSProp, states
 from unirms.conformance.drivers import driver
 from unirms.errors import FidelityWarning, PrecisionWarning, StateError
@@ -253,6 +254,55 @@ def test_a_compiled_step_goes_on_with_the_new_values(name):
     left, right = whole.steps(20, 24).everything(), other.everything()
     for key, array in left.items():
         np.testing.assert_allclose(right[key], array, rtol=1e-5, atol=1e-6)  # the compiler may fuse roundings
+
+
+def grouped(net, **options):
+    """Return the usual set-up of fine-tuning: groups without names that differ."""
+    body = {"params": [net[0].weight, net[0].bias], "lr": 1e-3, **options}
+    return torch.optim.RMSprop([body, {"params": [net[1].weight, net[1].bias]}], lr=1e-2, momentum=0.9)
+
+
+def test_groups_without_names_have_numbers(tmp_path):
+    nets = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        nets.append(torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2)))
+    optimizers = [grouped(net) for net in nets]
+
+    def steps(index, count):
+        for number in range(count):
+            nets[index](torch.arange(3.0) + number).sum().backward()
+            optimizers[index].step()
+
+    steps(0, 3)
+    state = unirms.state_of(optimizers[0], model=nets[0])
+    assert list(state.mean_square) == ["0", "1", "2", "3"]
+    assert state.config.for_parameter("1").learning_rate == 1e-3
+    assert state.config.for_parameter("2").learning_rate == 1e-2
+    assert list(state.weights) == list(nets[0].state_dict())
+    state.save(tmp_path / "s.safetensors")
+    unirms.restore(optimizers[1], unirms.OptimizerState.load(tmp_path / "s.safetensors"), model=nets[1])
+    for index in (0, 1):
+        optimizers[index].zero_grad()
+        steps(index, 3)
+    left, right = (net.state_dict() for net in nets)
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+def test_live_groups_and_those_of_a_file_are_the_same_config(tmp_path):
+    net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 2))
+    optimizer = grouped(net, weight_decay=0.1)
+    torch.save(optimizer.state_dict(), tmp_path / "a.pt")
+    (tmp_path / "spool").mkdir()
+    assert saved.read(tmp_path / "a.pt", tmp_path / "spool").config == unirms.config_of(optimizer)
+
+
+def test_an_expanded_buffer_is_replaced():
+    run, other = Run(FULL).steps(0, 3), Run(FULL).steps(0, 5, seed=3)
+    held = other.optimizer.state[other.params["a.weight"]]
+    held["momentum_buffer"] = torch.zeros(()).expand(other.params["a.weight"].shape)
+    unirms.restore(other.optimizer, unirms.state_of(run.optimizer, model=run.params), model=other.params)
+    assert same(other.steps(3, 6).everything(), run.steps(3, 6).everything())
 
 
 # The driver

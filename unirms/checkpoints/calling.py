@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
+import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import Final
 
 from pydantic import ValidationError
 
@@ -19,6 +19,10 @@ from unirms.checkpoints.naming import plain
 from unirms.checkpoints.worker import Answer, Request, answer
 from unirms.config import RMSPropConfig
 from unirms.errors import CheckpointError
+from unirms.processes import command
+
+_LAST_BYTES: Final = 10_000
+"""Bytes of standard error that are kept: the last line is among them."""
 
 Interpreters = Mapping[str, str]
 """The Python of a framework, with unirms installed beside it, where it is not this one."""
@@ -67,25 +71,27 @@ def _apart(verb: str, chosen: Known, request: Request, interpreters: Interpreter
     """Return the answer of another process; whatever else happens to it is a `CheckpointError`."""
     interpreter = (interpreters or {}).get(chosen.framework, sys.executable)
     task = f"the process that {verb}s {request.path.name}"
-    with tempfile.TemporaryFile() as errors:
-        try:
-            process = subprocess.Popen(
-                [interpreter, "-m", "unirms.checkpoints.worker", verb, chosen.name],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                # Not from the folder where the user happens to be: it may have come with the file.
-                env={**os.environ, "PYTHONSAFEPATH": "1"},
-            )
-        except OSError as error:
-            raise CheckpointError(f"{interpreter} does not start: {error.strerror}") from None
-        try:
-            out, _ = process.communicate(request.model_dump_json().encode())
-        finally:
-            process.kill()
-            process.wait()
-        if process.returncode != 0:
-            raise CheckpointError(f"{task} {_ending(process.returncode)}{_last_words(errors)}")
+    errors = _LastWords()
+    try:
+        process = subprocess.Popen(
+            command(interpreter, "unirms.checkpoints.worker", verb, chosen.name),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors.end,
+            # For what a framework may start in its turn.
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+        )
+    except OSError as error:
+        raise CheckpointError(f"{interpreter} does not start: {error.strerror}") from None
+    finally:
+        os.close(errors.end)
+    try:
+        out, _ = process.communicate(request.model_dump_json().encode())
+    finally:
+        process.kill()
+        process.wait()
+    if process.returncode != 0:
+        raise CheckpointError(f"{task} {_ending(process.returncode)}{errors.last_line()}")
     try:
         return Answer.model_validate_json(out)
     except ValidationError:
@@ -101,9 +107,26 @@ def _ending(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
-def _last_words(errors: IO[bytes]) -> str:
-    """Return the last line on standard error, after a colon; "" where there is none."""
-    errors.seek(0, os.SEEK_END)
-    errors.seek(max(errors.tell() - 10_000, 0))
-    lines = errors.read().decode(errors="replace").strip().splitlines()
-    return f": {plain(lines[-1].strip())}" if lines else ""
+class _LastWords:
+    """What a process writes on standard error at last: through a pipe, since no folder may have room for a file.
+
+    Attributes:
+        end: the descriptor to write to, which the caller closes.
+    """
+
+    def __init__(self) -> None:
+        begin, self.end = os.pipe()
+        self._kept = b""
+        self._thread = threading.Thread(target=self._read, args=(begin,), daemon=True)
+        self._thread.start()
+
+    def _read(self, begin: int) -> None:
+        with os.fdopen(begin, "rb", buffering=0) as pipe:
+            while piece := pipe.read(_LAST_BYTES):
+                self._kept = (self._kept + piece)[-_LAST_BYTES:]
+
+    def last_line(self) -> str:
+        """Return the last line after a colon, once the process has ended; "" where there is none."""
+        self._thread.join(1.0)  # a process that outlives its parent may hold the pipe open
+        lines = self._kept.decode(errors="replace").strip().splitlines()
+        return f": {plain(lines[-1].strip())}" if lines else ""

@@ -55,8 +55,10 @@ class Known:
         default: whether it is the format of its framework unless another is named or told from the file.
         needs_like: whether it can only be written with the structure of another file.
         go_on: the lines of Python that load such a file, each with what it is for: "" for the optimizer, "weights" for
-            a `model`, "schedule" for a scheduler. `{build}` stands for the line that makes the `optimizer`, `{path}`
-            for the file, and `{stem}` for the file without its suffix.
+            a `model`, "schedule" for a scheduler, "plateau" for the place of a plateau that loading does not set.
+            `{build}` stands for the line that makes the `optimizer`, `{path}` for the file, `{stem}` for the file
+            without its suffix, and `{plateau}` for that place.
+        has_plateau: whether a file has room for the counts of a plateau.
     """
 
     name: str
@@ -68,6 +70,7 @@ class Known:
     default: bool = False
     needs_like: bool = False
     go_on: tuple[tuple[str, str], ...] = ()
+    has_plateau: bool = True
 
     def load(self) -> Any:
         """Return the module, loading what it needs."""
@@ -159,6 +162,7 @@ FORMATS: Final[dict[str, Known]] = {
                 _KERAS_BUILD,
                 ("", 'tf.train.Checkpoint(model=model, optimizer=optimizer).restore("{path}")'),
             ),
+            has_plateau=False,
         ),
         Known(
             "tf1",
@@ -167,6 +171,7 @@ FORMATS: Final[dict[str, Known]] = {
             "keras",
             folder=True,
             go_on=(("", 'tf.compat.v1.train.Saver().restore(session, "{path}")'),),
+            has_plateau=False,
         ),
         Known(
             "mindspore",
@@ -180,6 +185,7 @@ FORMATS: Final[dict[str, Known]] = {
                 ("weights", "mindspore.load_param_into_net(model, saved)"),
                 _BUILD,
                 ("", "mindspore.load_param_into_net(optimizer, saved)"),
+                ("plateau", "unirms.lr_scheduler(optimizer).load_state_dict({plateau})"),
             ),
         ),
         Known(

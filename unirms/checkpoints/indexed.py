@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from unirms.checkpoints import safetensors
 from unirms.checkpoints.naming import plain
+from unirms.checkpoints.paths import check, is_file
 from unirms.checkpoints.safetensors import Entry
 from unirms.checkpoints.tensors import Stored
 from unirms.errors import CheckpointError
@@ -69,7 +70,7 @@ def read(path: Path, key: str) -> tuple[dict[str, Stored], dict[str, Any]]:
         CheckpointError: a file cannot be read, is damaged, or is another than the index says.
     """
     index = path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
-    if index != path and (path.exists() or not index.exists()):
+    if index != path and (is_file(path) or not is_file(index)):
         return safetensors.read(path)
     metadata, weight_map = _index(index)
     stored: dict[str, Stored] = {}
@@ -112,9 +113,12 @@ def _shards(entries: Sequence[Entry], most: int | None) -> Iterator[list[Entry]]
 def _index(index: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Return the metadata of an index, and the file of each tensor."""
     try:
+        check(index)
         if index.stat().st_size > safetensors.LONGEST_HEADER:
             raise CheckpointError(f"{index} is no index: it is longer than {safetensors.LONGEST_HEADER} bytes")
-        content = json.loads(index.read_bytes(), object_pairs_hook=safetensors.without_doubles)
+        text = index.read_bytes()
+        safetensors.refuse_bomb(text)
+        content = json.loads(text, object_pairs_hook=safetensors.without_doubles)
     except OSError as error:
         raise CheckpointError(f"{index} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:

@@ -17,6 +17,8 @@ from unirms.checkpoints.checkpoint import Checkpoint
 from unirms.checkpoints.formats import Known
 from unirms.checkpoints.tensors import Stored
 from unirms.config import RMSPropConfig
+from unirms.errors import CheckpointError
+from unirms.state import Array
 
 
 @contextmanager
@@ -50,7 +52,12 @@ def opened(
 ) -> Iterator[Checkpoint]:
     """Give what a file of a format holds; see `inspect`."""
     # What a reader copies lies beside nothing of the user's: the file's own folder may be read-only.
-    with tempfile.TemporaryDirectory(prefix="unirms-") as spool:
+    try:
+        folder = tempfile.TemporaryDirectory(prefix="unirms-")
+    except OSError as error:
+        reason = error.strerror or error
+        raise CheckpointError(f"no folder for temporary files can be made ({reason}); let TMPDIR name one") from None
+    with folder as spool:
         yield calling.read(chosen, path, Path(spool), config, interpreters)
 
 
@@ -59,7 +66,7 @@ class Statistics:
     """What stands in a tensor.
 
     Attributes:
-        norm: the Euclidean norm of the finite elements.
+        norm: the Euclidean norm of the finite elements; infinite where no float64 holds it.
         least: the least of them; None where there is none, and of complex elements.
         most: the largest.
         nan: elements that are not a number.
@@ -79,7 +86,7 @@ def statistics(stored: Stored) -> Statistics:
     Raises:
         CheckpointError: the file is shorter than the tensor, or cannot be read.
     """
-    squares, nan, infinite = 0.0, 0, 0
+    norm, nan, infinite = 0.0, 0, 0
     least, most = math.inf, -math.inf
     for piece in stored.pieces():
         finite = np.isfinite(piece)
@@ -88,9 +95,17 @@ def statistics(stored: Stored) -> Statistics:
         nan += int(lost)
         infinite += int(piece.size - values.size - lost)
         parts = values.view(values.real.dtype) if values.dtype.kind == "c" else values
-        wide = parts.astype(np.float64, copy=False)
-        squares += float(np.dot(wide, wide))
+        norm = math.hypot(norm, _norm(parts.astype(np.float64, copy=False)))
         if values.size and values.dtype.kind != "c":
             least, most = min(least, float(values.min())), max(most, float(values.max()))
     empty = least > most
-    return Statistics(math.sqrt(squares), None if empty else least, None if empty else most, nan, infinite)
+    return Statistics(norm, None if empty else least, None if empty else most, nan, infinite)
+
+
+def _norm(values: Array) -> float:
+    """Return the Euclidean norm, of values as well whose squares no float64 holds."""
+    largest = float(np.abs(values).max(initial=0.0))
+    # Within these bounds a square is far from both ends of float64, and so is a sum of 1e20 of them.
+    scale = 1.0 if 1e-130 < largest < 1e130 else largest or 1.0
+    scaled = values if scale == 1.0 else values / scale
+    return math.sqrt(float(np.dot(scaled, scaled))) * scale

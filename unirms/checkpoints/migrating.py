@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from unirms.building import Policy
-from unirms.checkpoints import calling, recognizing
+from unirms.checkpoints import calling, recognizing, states
 from unirms.checkpoints.calling import Interpreters
 from unirms.checkpoints.checkpoint import Checkpoint, Outgoing
 from unirms.checkpoints.formats import Known, known
@@ -20,10 +22,19 @@ from unirms.checkpoints.settling import Settled, settled
 from unirms.checkpoints.targets import Names, destination, mapped, renamed
 from unirms.checkpoints.tensors import Moving
 from unirms.config import RMSPropConfig
-from unirms.errors import CheckpointError, ConfigError, StateError, UnirmsError, UnrepresentableError, some
+from unirms.errors import (
+    LONGEST_MESSAGE,
+    CheckpointError,
+    ConfigError,
+    StateError,
+    UnirmsError,
+    UnrepresentableError,
+    some,
+)
 from unirms.moving import ParameterMap, Plan, plan
 from unirms.moving.maps import Layout
 from unirms.moving.planning import warn
+from unirms.schedules.plateau import PlateauState
 from unirms.state import WEIGHTS
 
 
@@ -63,6 +74,7 @@ class Migration:
             "",
             WEIGHTS if self.content.tensors.get(WEIGHTS) else "state alone",
             *["schedule"] * (not config.has_constant_rate),
+            *["plateau"] * (self.content.plateau is not None),
         }
         return [
             line.format(
@@ -70,6 +82,7 @@ class Migration:
                 path=place,
                 stem=place.removesuffix(self.destination.suffix),
                 step=self.content.step,
+                plateau=_as_code(self.content.plateau),
             )
             for part, line in target.go_on
             if part in parts
@@ -137,17 +150,18 @@ def migrate(
         content, way = _content(held, found, template, formats, names, layout, policy, weights=weights)
         rounded = _write(formats[1], place, content, kept, interpreters)
     warn(way, [content.tensors[kind][name].move for kind, name in rounded], stacklevel=3)
-    notes = (*held.notes, *found.notes, *_kept_layouts(content, template, formats))
+    notes = (*held.notes, *found.notes, *_kept_layouts(content, template, formats), *_lost_plateau(content, formats[1]))
     return Migration(source, formats[0].name, place, formats[1].name, content, notes, policy)
 
 
 def _template(place: Path, chosen: Known, like: Path | None) -> Path | None:
     """Return the file that says what the target is: the one that is given, or the one that will be replaced."""
+    is_folder = os.path.isdir(place)  # noqa: PTH112 - that of pathlib raises for a name too long
     if not place.parent.is_dir():
         raise CheckpointError(f"{plain(str(place))} cannot be written: there is no folder {plain(str(place.parent))}")
-    if place.is_dir() and any(place.iterdir()):
+    if is_folder and any(place.iterdir()):
         raise CheckpointError(f"{plain(str(place))} is a folder that is not empty; name one that is new, or empty it")
-    if like is None and not place.is_dir() and recognizing.exists(place):
+    if like is None and not is_folder and recognizing.exists(place):
         like = place
     if like is None and chosen.needs_like:
         raise CheckpointError(
@@ -227,11 +241,26 @@ def _write(
 ) -> Sequence[tuple[str, str]]:
     try:
         with placing(place) as folder:
-            return calling.write(chosen, folder / place.name, content, like, interpreters)
+            rounded = _written(chosen, folder, place, content, like, interpreters)
+        if chosen.name == states.FORMAT:
+            states.remove_former(place, {place.name})
     except UnirmsError:
         raise
-    except OSError as error:
-        raise CheckpointError(f"{plain(str(place))} cannot be written: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:  # the second: a null character in the path
+        reason = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"{place} cannot be written: {reason}") from None
+    return rounded
+
+
+def _written(
+    chosen: Known, folder: Path, place: Path, content: Outgoing, like: Path | None, interpreters: Interpreters | None
+) -> Sequence[tuple[str, str]]:
+    """Write into a folder; an error names the place that the user has given."""
+    try:
+        return calling.write(chosen, folder / place.name, content, like, interpreters)
+    except CheckpointError as error:
+        # The hidden folder is one that nobody has heard of, and is gone when the message is read.
+        raise CheckpointError(str(error).replace(plain(str(folder), LONGEST_MESSAGE), str(place.parent))) from None
 
 
 def _kept_layouts(content: Outgoing, template: Checkpoint | None, formats: tuple[Known, Known]) -> list[str]:
@@ -248,3 +277,18 @@ def _kept_layouts(content: Outgoing, template: Checkpoint | None, formats: tuple
     if not silent:
         return []
     return [f"the axes of {some(silent, 1)} stay as they are, since the map has none; linear layers may need (1, 0)"]
+
+
+def _lost_plateau(content: Outgoing, chosen: Known) -> list[str]:
+    """Return a note on counts for which a file has no room."""
+    if content.plateau is None or chosen.has_plateau:
+        return []
+    counts = ", ".join(f"{name}={value!r}" for name, value in vars(content.plateau).items())
+    return [f"files of {chosen.name} have no room for the counts of the plateau, which begin anew there: {counts}"]
+
+
+def _as_code(plateau: PlateauState | None) -> str:
+    """Return a place as a mapping in Python, where infinities are no literals."""
+    values = {} if plateau is None else vars(plateau)
+    shown = (repr(value) if math.isfinite(value) else f'float("{value}")' for value in values.values())
+    return "{" + ", ".join(f'"{name}": {value}' for name, value in zip(values, shown, strict=True)) + "}"

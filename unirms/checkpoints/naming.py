@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from unirms import errors
 from unirms.config import RMSPropConfig
 
 LONGEST: Final = 300
+"""Characters of a name or a path in a message."""
+LONGEST_NAME: Final = 1000
+"""Characters of the name of a parameter: frameworks join the names of nested modules, which takes tens of them."""
 
 
 def plain(text: str, longest: int = LONGEST) -> str:
     """Return a text for a message: one line, with control characters as escapes, and not too long."""
-    line = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
-    return line if len(line) <= longest else f"{line[:longest]}…"
+    return errors.plain(text, longest)
 
 
 def problem(name: str) -> str:
@@ -23,6 +26,10 @@ def problem(name: str) -> str:
     """
     if not name:
         return "a parameter has no name"
+    if len(name) > LONGEST_NAME:
+        return (
+            f"{plain(name, 100)!r} is no name of a parameter: it has {len(name)} characters of {LONGEST_NAME} at most"
+        )
     if not name.isprintable():
         return f"{plain(name)!r} is no name of a parameter: it has control characters"
     if name.startswith("/") or ".." in name.replace("\\", "/").split("/"):

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 from errno import EEXIST
 from pathlib import Path
 
+from unirms.checkpoints.paths import check
+from unirms.replacing import beside_prefix, refuse_special
+
 
 @contextmanager
 def placing(place: Path) -> Iterator[Path]:
@@ -20,14 +23,15 @@ def placing(place: Path) -> Iterator[Path]:
     of a process that was killed is a folder whose name begins with a dot.
 
     Raises:
-        OSError: there is no such folder, or it cannot be written to.
+        OSError: there is no such folder, or it cannot be written to, or a place has a device or a pipe.
     """
     parent = Path(os.path.realpath(place.parent))
-    beside = Path(tempfile.mkdtemp(dir=parent, prefix=f".{place.name}."))
+    check(parent / place.name)
+    beside = Path(tempfile.mkdtemp(dir=parent, prefix=beside_prefix(place)))
     new, old = beside / "new", beside / "old"
-    new.mkdir()
-    old.mkdir()
     try:
+        new.mkdir()
+        old.mkdir()
         yield new
         fresh = sorted(new.iterdir())
         for entry in fresh:
@@ -39,6 +43,8 @@ def placing(place: Path) -> Iterator[Path]:
 
 def _move(fresh: list[Path], parent: Path, old: Path) -> None:
     """Move everything to its place; put back what was there if one does not go."""
+    for entry in fresh:
+        refuse_special(parent / entry.name)
     moved: list[tuple[Path, Path]] = []
     try:
         for index, entry in enumerate(fresh):

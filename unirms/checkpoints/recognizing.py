@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final
 from unirms.checkpoints import indexed
 from unirms.checkpoints.formats import FORMATS, Known
 from unirms.checkpoints.naming import plain
+from unirms.checkpoints.paths import check, is_file
 from unirms.errors import CheckpointError, UnknownNameError, did_you_mean
 from unirms.registry import FRAMEWORKS, framework
 
@@ -74,7 +76,9 @@ def of_destination(path: Path, named: str | None = None, like: Path | None = Non
 
 def exists(path: Path) -> bool:
     """Return whether there is a file, a folder, or files of which a path is the prefix."""
-    return path.exists() or any(path.with_name(path.name + suffix).is_file() for suffix in _PREFIXES)
+    if os.path.exists(path):  # noqa: PTH110 - that of pathlib raises for a name too long
+        return True
+    return any(is_file(path.with_name(path.name + suffix)) for suffix in _PREFIXES)
 
 
 def _chosen(named: str, *hints: Known | None) -> Known:
@@ -102,19 +106,18 @@ def _by_content(path: Path) -> Known | None:
         CheckpointError: there is nothing, or it cannot be read.
     """
     try:
+        check(path)
         if path.is_dir():
             return _of_folder(path)
         if path.name.endswith(indexed.SUFFIX):
             return FORMATS["unirms"]
-        if not path.exists():
+        if not os.path.exists(path):  # noqa: PTH110
             for suffix, format in _PREFIXES.items():
                 beside = path.with_name(path.name + suffix)
-                if beside.is_file():
+                if is_file(beside):
                     return _of_tensorflow([beside]) if format is None else FORMATS[format]
         if path.suffix == _INDEX:
             return _of_tensorflow([path])
-        if path.exists() and not path.is_file():
-            raise CheckpointError(f"{plain(str(path))} is neither a file nor a folder")
         with path.open("rb") as file:
             return _of_bytes(path, file.read(64))
     except (OSError, ValueError) as error:  # the second: a null character in the path
@@ -132,6 +135,7 @@ def _of_tensorflow(indices: Sequence[Path]) -> Known | None:
     """Return which of TensorFlow's two formats has the last of these indices."""
     if not indices:
         return None
+    check(indices[-1])
     with indices[-1].open("rb") as file:
         objects = _OBJECT_GRAPH in file.read(4096)
     return FORMATS["tf-checkpoint" if objects else "tf1"]

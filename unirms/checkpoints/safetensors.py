@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from unirms.checkpoints.naming import plain
+from unirms.checkpoints.paths import check
 from unirms.checkpoints.tensors import SIZES, Stored
 from unirms.errors import CheckpointError
 
@@ -28,6 +29,9 @@ PARTS: Final = {"complex64": "float32", "complex128": "float64"}
 
 LONGEST_HEADER: Final = 100_000_000
 """Bytes of a header that the library reads, `MAX_HEADER_SIZE` in its safetensors/src/tensor.rs."""
+MOST_MARKS: Final = 3_000_000
+"""Brackets and commas of a header, each of which may become an object of 250 bytes. A tensor of a few axes has ten, and
+the largest models have some 100,000 parameters: a file has room for three tensors of each, and there may be shards."""
 ALIGNMENT: Final = 8
 """The elements begin at a multiple of it, so that arrays can be mapped where they are."""
 
@@ -97,6 +101,8 @@ def write(path: Path, entries: Sequence[Entry], metadata: Mapping[str, str]) -> 
         }
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % ALIGNMENT)
+    if _marks(text) > MOST_MARKS:
+        raise CheckpointError(f"{path.name} would have {len(ordered)} tensors, too many for a file; save it in shards")
     if len(text) > LONGEST_HEADER:
         raise CheckpointError(f"{path.name} would have a header of {len(text)} bytes; readers take {LONGEST_HEADER}")
     with path.open("wb") as file:
@@ -112,16 +118,34 @@ def _header(path: Path) -> tuple[dict[str, Any], int]:
     from safetensors import SafetensorError, safe_open
 
     try:
+        check(path)
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            with safe_open(path, framework="np"):
-                pass
-            header = json.loads(file.read(length), object_pairs_hook=without_doubles)
+            text = file.read(length) if length <= LONGEST_HEADER else b""
+        refuse_bomb(text)
+        with safe_open(path, framework="np"):
+            pass
+        header = json.loads(text, object_pairs_hook=without_doubles)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from None
     except (SafetensorError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged, or no safetensors file: {plain(str(error))}") from None
     return header, 8 + length
+
+
+def refuse_bomb(text: bytes) -> None:
+    """Raise for JSON that would take far more memory than it is long.
+
+    Raises:
+        ValueError: it has more brackets and commas than the header of any model.
+    """
+    marks = _marks(text)
+    if marks > MOST_MARKS:
+        raise ValueError(f"{marks} brackets and commas are more than any model needs ({MOST_MARKS})")
+
+
+def _marks(text: bytes) -> int:
+    return sum(map(text.count, (b"{", b"[", b",")))
 
 
 def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

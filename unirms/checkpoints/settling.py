@@ -12,12 +12,12 @@ import numpy as np
 from unirms.checkpoints.checkpoint import Checkpoint
 from unirms.checkpoints.tensors import SIZES, Stored
 from unirms.config import RMSPropConfig
-from unirms.errors import CheckpointError, StateError, some
+from unirms.errors import CheckpointError, StateError, as_given, some
 from unirms.grouping import members
 from unirms.moving.planning import uses
 from unirms.schedules import AnySchedule, Plateau
 from unirms.semantics import Fidelity, differences
-from unirms.state import GRADIENT_SUM, SLOTS, WEIGHTS, Array, OptimizerState
+from unirms.state import GRADIENT_SUM, MOST_STEPS, SLOTS, WEIGHTS, Array, OptimizerState
 
 RATE_ROUNDING: Final = 1e-6
 """How far a rate in a file may be from the config's, as a fraction: Keras and MindSpore keep it as float32, which is
@@ -70,6 +70,8 @@ def settled(held: Checkpoint, name: str, config: RMSPropConfig | None = None, st
     computed = config or held.config
     assert computed is not None
     updates = _updates(held, name, computed, step, notes)
+    if not 0 <= updates <= MOST_STEPS:
+        raise StateError([f"{name} after {as_given(updates)} updates: a number from 0 to {MOST_STEPS} is meant"])
     if config is not None and held.config is not None:
         _refuse(name, _contradictions(held.config, config, held.parameters))
     if isinstance(computed.learning_rate, Plateau) and held.plateau is None and updates:

@@ -9,12 +9,13 @@ these.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from unirms import files
 from unirms.checkpoints import indexed, safetensors
@@ -25,17 +26,31 @@ from unirms.checkpoints.safetensors import Entry
 from unirms.checkpoints.tensors import PIECE_BYTES, SIZES, Stored, parts, raw
 from unirms.config import RMSPropConfig
 from unirms.documents import Document
-from unirms.errors import CheckpointError, ConfigError, StateError, UnirmsError
+from unirms.errors import CheckpointError, ConfigError, StateError, UnirmsError, as_given
 from unirms.moving.moves import Move
 from unirms.schedules.plateau import PlateauState
-from unirms.state import GRADIENT_SUM, SLOTS, WEIGHTS, Array, OptimizerState
+from unirms.state import GRADIENT_SUM, MOST_STEPS, NO_CONFIG, SLOTS, WEIGHTS, Array, OptimizerState
 
 FORMAT: Final = "unirms"
 """The name of this format, and the key of the metadata."""
 SCHEMA_VERSION: Final = 1
 """The version that is written, and the newest that is read."""
 
+_LONGEST_STATEMENT: Final = 1 << 24
+"""Characters of what the metadata says: 16 MiB, in which 100,000 parameters have names of 160 characters."""
+
 _KINDS: Final = (*SLOTS, GRADIENT_SUM, WEIGHTS)
+
+_Count = Annotated[int, Field(ge=0, le=MOST_STEPS)]
+
+
+def _sound(place: PlateauState | None) -> PlateauState | None:
+    """Return where a plateau has come to, if one can have come there."""
+    if place is not None:
+        counts = all(0 <= count <= MOST_STEPS for count in (place.bad, place.cooldown))
+        if not counts or math.isnan(place.best) or not 0 <= place.rate < math.inf:
+            raise ValueError("a plateau has a finite rate, a best metric, and counts that are not negative")
+    return place
 
 
 class _Statement(BaseModel):
@@ -48,9 +63,9 @@ class _Statement(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
     schema_version: int
-    step: Annotated[int, Field(ge=0)]
-    micro_step: Annotated[int, Field(ge=0)] = 0
-    plateau: PlateauState | None = None
+    step: _Count
+    micro_step: _Count = 0
+    plateau: Annotated[PlateauState | None, AfterValidator(_sound)] = None
     learning_rate: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     config: dict[str, Any]
     parameters: tuple[str, ...]
@@ -68,9 +83,15 @@ def save(state: OptimizerState, path: str | Path, *, shard_bytes: int | None = N
             ``name.safetensors.index.json``, by which, or by the name without it, they are loaded.
 
     Raises:
-        StateError: it has no config, a name that is none, a dtype that no state has, or a NaN or an infinity.
+        StateError: it has no config, a name that is none, a dtype that no state has, a number that is none, or a NaN
+            or an infinity.
+        ConfigError: `shard_bytes` is no positive integer.
         CheckpointError: the file cannot be written.
     """
+    if shard_bytes is not None and (type(shard_bytes) is not int or shard_bytes < 1):
+        given = as_given(shard_bytes)
+        raise ConfigError([f"shard_bytes={given} is not allowed; write a positive number of bytes, as in 5 * 10**9"])
+    _refuse_index(Path(path))
     arrays = state.tensors()
     _check(state, arrays)
     entries = [
@@ -124,6 +145,7 @@ def read(path: Path, spool: Path) -> Checkpoint:
 
 def write(path: Path, content: Outgoing, like: Path | None) -> None:
     """Write a file of unirms; see `unirms.checkpoints.formats.Format`. Nothing of `like` is kept."""
+    _refuse_index(path)
     if content.config is None or content.step is None:
         raise CheckpointError(f"{path.name}: a state of unirms needs a config and a step")
     entries = [
@@ -138,32 +160,41 @@ def _statement_of(
     content: OptimizerState | Outgoing, parameters: tuple[str, ...], entries: Sequence[Entry]
 ) -> _Statement:
     assert content.config is not None and content.step is not None
-    return _Statement(
-        schema_version=SCHEMA_VERSION,
-        step=content.step,
-        micro_step=content.micro_step,
-        plateau=content.plateau,
-        learning_rate=content.learning_rate,
-        config=_config_data(content.config),
-        parameters=parameters,
-        complex=_complex(entries),
-    )
+    try:
+        return _Statement(
+            schema_version=SCHEMA_VERSION,
+            step=content.step,
+            micro_step=content.micro_step,
+            plateau=content.plateau,
+            learning_rate=content.learning_rate,
+            config=_config_data(content.config),
+            parameters=parameters,
+            complex=_complex(entries),
+        )
+    except ValidationError as error:
+        raise StateError(
+            [
+                f"{'.'.join(map(str, wrong['loc']))} of the state is {as_given(wrong['input'])}: {wrong['msg']}"
+                for wrong in error.errors(include_url=False)
+            ]
+        ) from None
+
+
+def _refuse_index(path: Path) -> None:
+    if path.name.endswith(indexed.SUFFIX):
+        raise CheckpointError(f"{path} has the name of an index; name the file without {indexed.SUFFIX}")
 
 
 def _check(state: OptimizerState, arrays: Mapping[str, Mapping[str, Array]]) -> None:
     """Raise for a state that cannot be in a file, but for its values, which are looked at while they are written."""
-    problems = []
-    if state.config is None:
-        problems.append("the state has no config, so that nobody knows its units; take it with unirms.state_of")
+    problems = [*([] if state.config else [NO_CONFIG]), *state.problems()]
     for kind, found in arrays.items():
         problems += [wrong for name in found if (wrong := problem(name))]
         problems += [
             f"{kind} of {name!r} is {array.dtype}; states have {', '.join(_HELD)}"
             for name, array in found.items()
-            if array.dtype.name not in _HELD
+            if hasattr(array, "dtype") and array.dtype.name not in _HELD
         ]
-        strays = [] if kind == WEIGHTS else [name for name in found if name not in state.mean_square]
-        problems += [f"the state has a {kind} of {name!r}, and no mean_square" for name in strays]
     if problems:
         raise StateError(list(dict.fromkeys(problems)))
 
@@ -225,14 +256,23 @@ def _place(path: Path, write: Callable[[Path], None]) -> None:
         with placing(path) as folder:
             write(folder / path.name)
             fresh = {entry.name for entry in folder.iterdir()}
-        for stale in indexed.files(path):
-            if stale.name not in fresh and (stale == path or _is_ours(stale)):
-                stale.unlink(missing_ok=True)
+        remove_former(path, fresh)
     except UnirmsError:
         raise
     except (OSError, ValueError) as error:  # the second: a null character in the path
         reason = getattr(error, "strerror", None) or error
         raise CheckpointError(f"{plain(str(path))} cannot be written: {reason}") from None
+
+
+def remove_former(path: Path, fresh: Collection[str]) -> None:
+    """Remove what a former state left under the name of a file: all but what has just been written.
+
+    Raises:
+        OSError: a file cannot be removed.
+    """
+    for stale in indexed.files(path):
+        if stale.name not in fresh and (stale == path or _is_ours(stale)):
+            stale.unlink(missing_ok=True)
 
 
 def _is_ours(path: Path) -> bool:
@@ -244,7 +284,12 @@ def _is_ours(path: Path) -> bool:
 
 
 def _metadata(statement: _Statement) -> dict[str, str]:
-    return {FORMAT: statement.model_dump_json()}
+    text = statement.model_dump_json()
+    if len(text) > _LONGEST_STATEMENT:
+        raise CheckpointError(
+            f"{len(text)} characters of names and config are too many; a file has {_LONGEST_STATEMENT}"
+        )
+    return {FORMAT: text}
 
 
 def _statement(path: Path, metadata: Mapping[str, Any]) -> _Statement:
@@ -254,6 +299,8 @@ def _statement(path: Path, metadata: Mapping[str, Any]) -> _Statement:
             f"{path} is a safetensors file without a state of unirms; OptimizerState.save writes such files"
         )
     try:
+        if len(metadata[FORMAT]) > _LONGEST_STATEMENT:
+            raise CheckpointError(f"{path} is damaged: its metadata has more than {_LONGEST_STATEMENT} characters")
         data = json.loads(metadata[FORMAT], object_pairs_hook=safetensors.without_doubles)
         version = data.get("schema_version") if isinstance(data, dict) else None
         if isinstance(version, int) and version > SCHEMA_VERSION:

@@ -14,6 +14,8 @@ from typing import IO, Any, Final
 import numpy as np
 from pydantic import BaseModel, ConfigDict, PrivateAttr
 
+from unirms import bfloat16
+from unirms.checkpoints.paths import check
 from unirms.errors import CheckpointError, StateError
 from unirms.moving.moves import Move
 from unirms.state import Array
@@ -26,13 +28,16 @@ _TILE: Final = (64, 256)
 
 SIZES: Final = {
     "float16": 2,
-    "bfloat16": 2,
+    bfloat16.NAME: 2,
     "float32": 4,
     "float64": 8,
     "complex64": 8,
     "complex128": 16,
 }
 """The dtypes of slots and weights, and the bytes of an element."""
+
+_MOST_AXES: Final = 32
+"""Of an array, in NumPy 1."""
 
 
 class Stored(BaseModel):
@@ -52,6 +57,16 @@ class Stored(BaseModel):
     dtype: str
     shape: tuple[int, ...]
 
+    def model_post_init(self, _: Any) -> None:
+        """Check that the shape is one of an array, as also one of no elements must be.
+
+        Raises:
+            CheckpointError: it is not.
+        """
+        room = math.prod(length for length in self.shape if length) * SIZES.get(self.dtype, 16)
+        if len(self.shape) > _MOST_AXES or min(self.shape, default=0) < 0 or room >= 1 << 63:
+            raise CheckpointError(f"{self.path} is damaged: no array has the shape {self.shape}")
+
     @property
     def count(self) -> int:
         """How many elements it has."""
@@ -69,7 +84,7 @@ class Stored(BaseModel):
             CheckpointError: the file is shorter than the tensor, or cannot be read.
         """
         self._check()
-        if self.dtype == "bfloat16":
+        if self.dtype == bfloat16.NAME:
             return np.concatenate([np.empty(0, np.float32), *self.pieces()]).reshape(self.shape)
         if self.count == 0:
             return np.empty(self.shape, self.dtype)
@@ -116,6 +131,7 @@ class Stored(BaseModel):
 
     def _check(self) -> None:
         try:
+            check(Path(self.path))
             length = Path(self.path).stat().st_size
         except OSError as error:
             raise CheckpointError(f"{self.path} cannot be read: {error.strerror}") from None
@@ -193,8 +209,7 @@ class Moving(BaseModel):
 
     def array(self) -> Array:
         """Return the whole tensor at the target, in memory; bfloat16 as float32."""
-        held = "float32" if self.dtype == "bfloat16" else self.dtype
-        whole, start = np.empty(self.source.count, held), 0
+        whole, start = np.empty(self.source.count, bfloat16.held_as(self.dtype)), 0
         for piece in self.pieces():
             whole[start : start + piece.size] = piece
             start += piece.size
@@ -249,7 +264,7 @@ def _flat(array: Array, spaces: Iterator[Array]) -> Array:
     # Block by block, each first as it lies in memory: down a whole column every element is in another line of memory,
     # and the lines of a large matrix, a power of two apart, drive each other out of the cache.
     copy = next(spaces)[: array.size].reshape(array.shape)
-    together = array.strides.index(min(array.strides))
+    together = min(range(array.ndim - 1), key=array.strides.__getitem__)
     for first, start in product(range(0, array.shape[together], _TILE[0]), range(0, array.shape[-1], _TILE[1])):
         tile: Any = (*[slice(None)] * together, slice(first, first + _TILE[0]), ..., slice(start, start + _TILE[1]))
         copy[tile] = array[tile].copy(order="K")
@@ -267,8 +282,8 @@ def _sound(array: Array, kind: str = "") -> bool:
 
 def raw(array: Array, dtype: str) -> memoryview:
     """Return the elements as little-endian bytes; float32 values as bfloat16 where that is the dtype."""
-    if dtype == "bfloat16":
-        array = (np.ascontiguousarray(array, np.float32).view(np.uint32) >> 16).astype("<u2")
+    if dtype == bfloat16.NAME:
+        array = bfloat16.bits(array)
     flat = np.ascontiguousarray(array).reshape(-1)
     little = flat.astype(flat.dtype.newbyteorder("<"), copy=False)
     return memoryview(little.view(np.uint8).data)
@@ -294,10 +309,10 @@ def _filled(elements: Array, file: IO[bytes], path: str) -> Array:
 
 def _held(dtype: str) -> np.dtype[Any]:
     """Return the dtype of elements as a file has them: bfloat16 as its two bytes, in an unsigned integer."""
-    held: np.dtype[Any] = np.dtype("uint16" if dtype == "bfloat16" else dtype).newbyteorder("<")
+    held: np.dtype[Any] = np.dtype("uint16" if dtype == bfloat16.NAME else dtype).newbyteorder("<")
     return held
 
 
 def _wide(elements: Array, dtype: str) -> Array:
     """Return elements as they are in memory: bfloat16 as float32."""
-    return (elements.astype(np.uint32) << 16).view(np.float32) if dtype == "bfloat16" else elements
+    return bfloat16.widened(elements) if dtype == bfloat16.NAME else elements

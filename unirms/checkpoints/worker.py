@@ -1,6 +1,6 @@
 """The process of one reader or one writer: a request as JSON on standard input, an answer as JSON on standard output.
 
-python -m unirms.checkpoints.worker read torch < request.json
+`main` is called with the arguments "read" or "write" and the name of the format; see `unirms.processes.command`.
 """
 
 from __future__ import annotations
@@ -89,13 +89,18 @@ class Answer(BaseModel):
     problem: Problem | None = None
 
 
+_DONE: Final = {"read": "read", "write": "written"}
+
+
 def answer(verb: str, chosen: Known, request: Request) -> Answer:
-    """Return what becomes of a request; an error of unirms is an answer, and any other is raised."""
+    """Return what becomes of a request; an error of unirms or of the system is an answer, any other is raised."""
     try:
         try:
             return read(chosen, request) if verb == "read" else write(chosen, request)
         except ImportError as error:
             raise missing(chosen, error) from error
+        except OSError as error:
+            raise CheckpointError(f"{request.path} cannot be {_DONE[verb]}: {error.strerror or error}") from error
     except UnirmsError as error:
         return Answer(problem=Problem.of(error))
 
@@ -136,7 +141,3 @@ def main() -> None:
     request = Request.model_validate_json(sys.stdin.buffer.read())
     out.write(answer(sys.argv[1], chosen, request).model_dump_json())
     stop(out)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json as jsons
-import signal
-import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +11,7 @@ import typer
 from rich.table import Table
 
 from unirms import terminal
+from unirms.commands.unwinding import unwinding
 
 if TYPE_CHECKING:
     from unirms.checkpoints.migrating import Migration
@@ -72,7 +69,7 @@ def migrate(
 
     if policy not in get_args(Policy):
         raise ConfigError([f"--policy {policy} is not allowed; write one of {', '.join(get_args(Policy))}"])
-    with _in_order(), warnings.catch_warnings(record=True) as caught:
+    with unwinding(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         done = migrating.migrate(
             source,
@@ -92,16 +89,6 @@ def migrate(
         typer.echo(jsons.dumps(_as_data(done, said), indent=2))
     else:
         _print(done, said)
-
-
-@contextmanager
-def _in_order() -> Iterator[None]:
-    """Let SIGTERM unwind the block, as an interrupt does, so that nothing half written stays behind."""
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _map(path: Path) -> dict[str, Any]:
@@ -184,7 +171,7 @@ def _print(done: Migration, said: list[str]) -> None:
         )
     terminal.show(table, console)
     step, rate = done.content.step, done.content.learning_rate
-    lines = ["", f"{done.destination}: after {step} updates; the next has the learning rate {rate:g}."]
-    lines += [f"- {note}" for note in done.notes] + [f"! {warning}" for warning in said]
+    lines = ["", f"{plain(str(done.destination))}: after {step} updates; the next has the learning rate {rate:g}."]
+    lines += [f"- {plain(note)}" for note in done.notes] + [f"! {plain(warning)}" for warning in said]
     for line in [*lines, "", *done.code()]:
         console.print(line, soft_wrap=True, highlight=False)

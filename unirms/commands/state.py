@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsons
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +12,7 @@ import typer
 from rich.table import Table
 
 from unirms import terminal
+from unirms.commands.unwinding import unwinding
 
 if TYPE_CHECKING:
     from unirms.checkpoints.checkpoint import Checkpoint
@@ -45,7 +47,7 @@ def state(
     from unirms.commands.subjects import from_word
 
     given = None if config is None else from_word(config).config
-    with inspect(file, format=source, config=given, interpreters=interpreters(python or [])) as held:
+    with unwinding(), inspect(file, format=source, config=given, interpreters=interpreters(python or [])) as held:
         rows = _rows(held)
         if json:
             typer.echo(jsons.dumps(_as_data(held, rows), indent=2))
@@ -64,23 +66,23 @@ def _rows(held: Checkpoint) -> list[dict[str, Any]]:
 
 
 def _as_data(held: Checkpoint, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return a checkpoint as data for JSON; an infinite metric of a plateau as text."""
+    """Return a checkpoint as data for JSON, which has no infinities and no NaN: they are texts."""
     plateau = None if held.plateau is None else {n: _finite(v) for n, v in asdict(held.plateau).items()}
     return {
         "format": held.format,
         "step": held.step,
         "micro_step": held.micro_step,
-        "learning_rate": held.learning_rate,
+        "learning_rate": _finite(held.learning_rate),
         "plateau": plateau,
         "config": None if held.config is None else held.config.model_dump(mode="json"),
         "parameters": list(held.parameters),
-        "tensors": rows,
+        "tensors": [{**row, "norm": _finite(row["norm"])} for row in rows],
         "notes": list(held.notes),
     }
 
 
-def _finite(value: float) -> float | str:
-    return str(value) if value in {float("inf"), float("-inf")} else value
+def _finite(value: float | None) -> float | str | None:
+    return value if value is None or math.isfinite(value) else str(value)
 
 
 def _print(held: Checkpoint, rows: list[dict[str, Any]]) -> None:
@@ -113,4 +115,4 @@ def _print(held: Checkpoint, rows: list[dict[str, Any]]) -> None:
     console.print()
     terminal.show(table, console)
     for note in held.notes:
-        console.print(f"- {note}", soft_wrap=True, highlight=False)
+        console.print(f"- {plain(note)}", soft_wrap=True, highlight=False)

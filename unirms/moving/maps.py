@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from unirms.errors import StateError, as_given
 
 Axes = tuple[int, ...]
@@ -58,6 +60,9 @@ class ParameterMap:
             StateError: what is given is no map: all reasons.
         """
         problems: list[str] = []
+        for what, mapping in (("names", names), ("layout", layout)):
+            if not isinstance(mapping, (ParameterMap, Mapping, type(None))):
+                raise StateError([f"{what}={as_given(mapping)} is no mapping; write {{source name: …}}"])
         if isinstance(names, ParameterMap):
             targets = dict(names.targets)
         else:
@@ -139,8 +144,8 @@ def _axes(name: str, given: Any, problems: list[str]) -> Axes | None:
         before, arrow, after = given.replace(" ", "").partition("->")
         if arrow and sorted(before) == sorted(after) and len(set(before)) == len(before):
             axes = tuple(before.index(letter) for letter in after)
-    elif isinstance(given, Sequence):
-        axes = tuple(given)
+    elif isinstance(given, (Sequence, np.ndarray)):
+        axes = tuple(int(axis) if isinstance(axis, np.integer) else axis for axis in given)
     plain = all(isinstance(axis, int) and not isinstance(axis, bool) for axis in axes)
     if not axes or not plain or sorted(axes) != list(range(len(axes))):
         problems.append(

@@ -7,7 +7,7 @@ that shape. What they cannot: which of two with equal shapes is which, and wheth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,15 +58,16 @@ def match(
         StateError: a parameter has no counterpart, or several; all of them are named.
     """
     left, right = shapes_of(source), shapes_of(target)
+    if isinstance(frameworks, str):
+        raise StateError([f"frameworks={frameworks!r} is one name; write that of the source and that of the target"])
     ways = _Ways.between(*(frameworks or (_framework(source), _framework(target))))
     given = ParameterMap.of(names or {})
     taken = {one.name: name for name, one in given.targets.items() if one.name is not None}
     problems = [f"names has {name!r}, which the source has not" for name in given.targets if name not in left]
     problems += [f"names goes to {name!r}, which the target has not" for name in taken if name not in right]
-    if problems:
-        raise StateError(problems)
-    stated = ParameterMap.of(None, layout, known=left).targets
-    pairs = {name: one.name for name, one in given.targets.items()}
+    own = {name: Target(name, given.targets[name].axes if name in given.targets else None) for name in left}
+    stated = ParameterMap.of(own, layout).targets
+    pairs = {name: one.name if one.name in right else None for name, one in given.targets.items()}
     pairs |= _by_shape(
         {name: shape for name, shape in left.items() if name not in given.targets},
         {name: shape for name, shape in right.items() if name not in taken},
@@ -77,7 +78,7 @@ def match(
     targets: dict[str, Target] = {}
     for name in left:
         to = pairs.get(name)
-        if to is None or name in (layout or {}):
+        if to is None or stated[name].axes is not None:
             axes = stated[name].axes
         else:
             axes = _axes(name, to, left[name], right[to], ways, problems)
@@ -94,22 +95,29 @@ def shapes_of(model: Any) -> dict[str, Shape]:
         StateError: it is none of these.
     """
     if isinstance(model, OptimizerState):
-        return {name: tuple(array.shape) for name, array in (model.weights or model.mean_square).items()}
+        held = model.weights or model.mean_square
+        return _trained_first({name: tuple(array.shape) for name, array in held.items()}, model.mean_square)
     if isinstance(model, Mapping):
         try:
             return {str(name): _shape(one) for name, one in model.items()}
         except (TypeError, ValueError):
             raise StateError(["a mapping for match goes from names to shapes, or to what has a shape"]) from None
     for adapter in _adapters(model):
-        owned = adapter.owns(model)
-        found = adapter.parameters_of(model) if owned else adapter.weights_of(model)
-        return {one.name: one.shape for one in found}
+        if adapter.owns(model):
+            return {one.name: one.shape for one in adapter.parameters_of(model)}
+        trained = {one.name for one in adapter.named_parameters(model)}
+        return _trained_first({one.name: one.shape for one in adapter.weights_of(model)}, trained)
     raise StateError(
         [
             f"{type(model).__module__}.{type(model).__qualname__} is no state, model or optimizer of a framework; give "
             "one, or a mapping of names to shapes"
         ]
     )
+
+
+def _trained_first(shapes: dict[str, Shape], trained: Container[str]) -> dict[str, Shape]:
+    """Return them in one order for all frameworks: in a state dictionary, running means stand between parameters."""
+    return dict(sorted(shapes.items(), key=lambda item: item[0] not in trained))
 
 
 def _shape(thing: Any) -> Shape:
@@ -166,14 +174,16 @@ def _by_shape(
     problems += [
         f"{name!r} of the target, of shape {shape}, has no counterpart"
         for name, shape in right.items()
-        if not any(ways.of(before, shape) for before in left.values())
+        if not any(ways.of(before, shape) for before in set(left.values()))
     ]
     return pairs
 
 
 def _alike(left: Mapping[str, Shape], right: Mapping[str, Shape], ways: _Ways) -> list[tuple[list[str], list[str]]]:
     """Return sets of parameters that could be each other's counterparts, by nothing but their shapes."""
-    candidates = {shape: {name for name, other in right.items() if ways.of(shape, other)} for shape in left.values()}
+    candidates = {
+        shape: {name for name, other in right.items() if ways.of(shape, other)} for shape in set(left.values())
+    }
     sets: list[tuple[list[str], set[str]]] = []
     for name, shape in left.items():
         theirs = candidates[shape]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unirms import bfloat16
 from unirms.moving.maps import Axes
 from unirms.state import Array
 
@@ -52,9 +53,9 @@ class Move:
         return ""
 
     def rounds(self, before: Array, after: Array) -> bool:
-        """Return whether the cast alone has changed a value; a change of units rounds in any dtype."""
+        """Return whether the cast alone changes a value; a change of units rounds in any dtype."""
         if self.times != 1 or self.over != 1:
-            return str(before.dtype) != self.dtype
+            return not np.array_equal(before, converted(before, self.dtype))
         turned = before if self.axes is None else before.transpose(self.axes)
         return not np.array_equal(turned, after)
 
@@ -65,12 +66,4 @@ def converted(array: Array, dtype: str, times: float = 1.0, over: float = 1.0) -
         if times != 1 or over != 1:
             wide = array.astype(np.complex128 if array.dtype.kind == "c" else np.float64)
             array = wide * times / over
-        return _as_bfloat16(array) if dtype == "bfloat16" else array.astype(dtype, copy=False)
-
-
-def _as_bfloat16(array: Array) -> Array:
-    """Return float32 values rounded to the nearest that bfloat16 holds, ties to even; NumPy has no such dtype."""
-    narrow = np.ascontiguousarray(array, np.float32)
-    bits = narrow.view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & np.uint32(0xFFFF0000)
-    return np.where(np.isnan(narrow), narrow, rounded.astype(np.uint32).view(np.float32))
+        return bfloat16.rounded(array) if dtype == bfloat16.NAME else array.astype(dtype, copy=False)

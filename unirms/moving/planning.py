@@ -15,7 +15,7 @@ from unirms.moving.moves import Move
 from unirms.schedules import Plateau
 from unirms.schedules.plateau import PlateauState
 from unirms.semantics import Difference, differences
-from unirms.state import GRADIENT_SUM, SLOTS, WEIGHTS, Array, OptimizerState
+from unirms.state import GRADIENT_SUM, NO_CONFIG, SLOTS, WEIGHTS, Array, OptimizerState
 
 
 @dataclass(frozen=True)
@@ -103,8 +103,8 @@ def plan(state: OptimizerState, to: Destination, names: ParameterMap) -> Plan:
     Raises:
         StateError: it does not fit: all reasons.
     """
-    if state.config is None:
-        raise StateError(["the state has no config, so that nobody knows its units; take it with unirms.state_of"])
+    if unsound := [*([] if state.config else [NO_CONFIG]), *state.problems()]:
+        raise StateError(unsound)
     problems: list[str] = []
     sources = _sources(state, to, names, problems)
     units = _Units.of(state, to, sources, problems)
@@ -140,15 +140,21 @@ def _sources(state: OptimizerState, to: Destination, names: ParameterMap, proble
         if name not in names.targets:
             problems.append(f"the state has {name!r}, for which there is no target; map it, or map it to null")
     problems += [f"the state has nothing for {name!r}" for name in to.parameters if name not in found]
-    known = to.parameters if to.weights is None else {**to.weights, **to.parameters}
-    problems += [
-        f"{source.name!r} goes to {name!r}, which the optimizer has not"
-        for name, source in found.items()
-        if name not in known
-    ]
+    for name, source in found.items():
+        if name in to.parameters:
+            continue
+        if name in (to.weights or ()):
+            problems.append(
+                f"{source.name!r} goes to {name!r}, which the optimizer does not update; leave what it remembers of it "
+                f"out with state.without(parameters=[{source.name!r}])"
+            )
+        else:
+            problems.append(f"{source.name!r} goes to {name!r}, which the optimizer has not")
     for name, target in names.targets.items():
         if target.name is not None and name not in state.mean_square and name not in state.weights:
             problems.append(f"the map has {name!r}, which the state has not")
+    if not found and not problems:
+        problems.append("the map leaves out every parameter, so that there is nothing to go on from")
     return {name: found[name] for name in to.parameters if name in found}
 
 

@@ -25,8 +25,8 @@ _LARGE: Final = 1 << 28
 _EXPANSION: Final = 100
 """Keras's own limits (`saving_lib`): a member of more than 256 MiB that is 100 times as large as what is stored of it
 is a bomb."""
-_LARGEST_CONFIG: Final = 1 << 26
-"""64 MiB of JSON; models of hundreds of layers have one."""
+_LARGEST_CONFIG: Final = 1 << 22
+"""4 MiB of JSON, which may become 110 MB in memory; a layer takes some 1 KiB of it, and models have hundreds."""
 
 
 @dataclass(frozen=True)

@@ -30,25 +30,13 @@ from unirms.schedules.plateau import PlateauState
 from unirms.state import GRADIENT_SUM, WEIGHTS
 
 from ..spool import Spool
+from .names import LAST_STEP, MICRO_STEP, PREFIXES, RATE, STEP
 from .wire import CRC, SLICE_BYTES, TEXT, Entry, copied, entries, head
 
-PREFIXES: Final = {
-    "mean_square": "mean_square.",
-    "mean_gradient": "mean_grad.",
-    "momentum": "moment.",
-    "average": "average.",
-    GRADIENT_SUM: "gradient_sum.",
-}
-"""What MindSpore, and for the last two `UniRMSProp`, puts before the name of a weight for that of a slot of it."""
-STEP, MICRO_STEP, RATE = "global_step", "micro_step", "learning_rate"
 OWN: Final = "unirms"
 """The name of the text in which `write` says what no Parameter does."""
-LAST_STEP: Final = 2**31 - 1
 LONGEST_TEXT: Final = 1 << 26
 """Bytes of that text: a config takes some kilobytes, with a table of 100,000 rates 8 MB."""
-
-# Bytes that are written at a time. With 16 MiB a tensor of 128 MiB whose axes are permuted takes 184 MiB of memory,
-# with 4 MiB it takes 142, and one whose axes stay is no slower.
 
 TYPES: Final = {"float16": "Float16", "bfloat16": "BFloat16", "float32": "Float32", "float64": "Float64"}
 _DTYPES: Final = {theirs: ours for ours, theirs in TYPES.items()}
@@ -244,11 +232,15 @@ def _own(file: _File) -> Own:
     if entry.length > LONGEST_TEXT:
         raise CheckpointError(f"{file.path} is damaged: its text {OWN!r} has {entry.length} bytes")
     try:
-        return Own.model_validate_json(_content(entry, file.path).decode("utf-32-le"))
+        found = Own.model_validate_json(_content(entry, file.path).decode("utf-32-le"))
     except (UnicodeDecodeError, ValidationError):
         raise CheckpointError(
             f"{file.path} is damaged, or of a later version of unirms: its text {OWN!r} cannot be read"
         ) from None
+    place = found.plateau
+    if place is not None and not (0 <= place.rate < math.inf and min(place.bad, place.cooldown) >= 0):
+        raise CheckpointError(f"{file.path} is damaged: its plateau has a rate or a count that is none")
+    return found
 
 
 # Writing
@@ -318,6 +310,8 @@ class _Value:
     def write(self, out: _Summed) -> None:
         """Write it, in slices as MindSpore does."""
         left, room = self.length, 0
+        if left == 0:
+            out.write(head(self.tag, self.dims, self.type, 0))
         for piece in self._pieces():
             start = 0
             while start < len(piece):

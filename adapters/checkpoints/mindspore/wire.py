@@ -18,12 +18,14 @@ import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from io import BufferedReader
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from stat import S_ISREG
 from typing import Final
 
 from unirms.errors import CheckpointError, as_given
+
+from ..stretches import pieces_of
 
 SLICE_BYTES: Final = 512 << 20
 """Bytes of a tensor in one value: MindSpore's `SLICE_SIZE`. A protobuf field ends at 2 GiB."""
@@ -33,6 +35,7 @@ CRC: Final = b"crc_num"
 # Bounds that no file of MindSpore comes near, so that a hostile one fills no memory with names.
 LONGEST_NAME: Final = 4096
 MOST_VALUES: Final = 200_000
+MOST_LETTERS: Final = 1 << 26
 MOST_AXES: Final = 32
 _CRC_BYTES: Final = len(CRC) + 10
 _ENCRYPTED: Final = b"\xd8^:\x7f"
@@ -97,25 +100,13 @@ def entries(path: Path) -> tuple[list[Entry], bool]:
     return found, checked
 
 
-def copied(path: Path, parts: tuple[Part, ...], most: int = 1 << 22) -> Iterator[bytes]:
-    """Yield the bytes of parts of a file, one after the other, up to `most` at a time.
+def copied(path: Path, parts: tuple[Part, ...]) -> Iterator[bytes]:
+    """Yield the bytes of parts of a file, one after the other, piece by piece.
 
     Raises:
         CheckpointError: the file is shorter, or cannot be read.
     """
-    try:
-        with path.open("rb", buffering=0) as file:
-            for part in parts:
-                file.seek(part.offset)
-                left = part.length
-                while left:
-                    data = file.read(min(left, most))
-                    if not data:
-                        raise CheckpointError(f"{path} is damaged: it ends in the middle of a tensor")
-                    left -= len(data)
-                    yield data
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror}") from None
+    return chain.from_iterable(pieces_of(path, part.offset, part.length) for part in parts)
 
 
 def head(tag: str, dims: tuple[int, ...], dtype: str, length: int) -> bytes:
@@ -156,7 +147,9 @@ def _check(file: BufferedReader, length: int, path: Path) -> bool:
         raise CheckpointError(
             f"{path} is encrypted; load it with mindspore.load_checkpoint(…, dec_key=…) and save it without enc_key"
         )
-    file.seek(max(length - _CRC_BYTES, 0))
+    if length < _CRC_BYTES:
+        return False
+    file.seek(length - _CRC_BYTES)
     end = file.read(_CRC_BYTES)
     if not end.startswith(CRC):
         return False
@@ -201,7 +194,7 @@ class _Reader:
     """Reads the small fields of a file, and steps over the large ones."""
 
     def __init__(self, file: BufferedReader, path: Path) -> None:
-        self.file, self.path = file, path
+        self.file, self.path, self.left = file, path, MOST_LETTERS
 
     def values(self, end: int) -> Iterator[Entry]:
         """Yield the values of the message that ends there, one by one."""
@@ -276,7 +269,8 @@ class _Reader:
         raise self._foreign()
 
     def _text(self, place: Part) -> str:
-        if place.length > LONGEST_NAME:
+        self.left -= place.length
+        if place.length > LONGEST_NAME or self.left < 0:
             raise self._foreign()
         self.file.seek(place.offset)
         try:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 from unirms.checkpoints.naming import plain
-from unirms.errors import CheckpointError
+from unirms.errors import CheckpointError, some
 from unirms.state import GRADIENT_SUM
 
 from .names import AVERAGE, CONFIG, MASTER_WEIGHTS, MICRO_STEP, NAME_TABLE, SLOTS, STEP
@@ -36,19 +36,39 @@ RATE: Final = re.compile(r"learning_rate_\d+")
 
 
 @dataclass(frozen=True)
-class Model:
+class StateDict:
+    """A dictionary in a file.
+
+    Attributes:
+        source: the file.
+        keys: where in it the dictionary is; empty where it is all of it.
+        part: the dictionary.
+    """
+
+    source: Source
+    keys: tuple[str, ...]
+    part: Mapping[Any, Any]
+
+    @property
+    def place(self) -> str:
+        """What it is called in messages."""
+        return plain(".".join(self.keys)) or self.source.name
+
+    @property
+    def is_optimizer(self) -> bool:
+        """Whether it has what only an optimizer's has."""
+        texts = [key for key in self.part if isinstance(key, str)]
+        return any(_ENDINGS["mean_square"].fullmatch(key) or _CONFIG.fullmatch(key) for key in texts)
+
+
+@dataclass(frozen=True)
+class Model(StateDict):
     """The model's part.
 
     Attributes:
-        keys: where it is in the checkpoint; empty where it is all of a file.
-        source: the file.
-        part: the dictionary.
         own_names: key -> the parameter's own name, of those that have one.
     """
 
-    keys: tuple[str, ...]
-    source: Source
-    part: Mapping[Any, Any]
     own_names: Mapping[str, str]
 
     def tensors(self) -> dict[str, Tensor]:
@@ -58,45 +78,40 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Accumulators:
+class Accumulators(StateDict):
     """The optimizer's part.
 
     Attributes:
-        keys: where it is in the checkpoint; empty where it is all of a file.
-        source: the file.
-        part: the dictionary.
         found: by kind and by the parameter's own name, the key of each accumulator.
         counts: the key of each count, by its name.
         stated: the key of what the exact class says of itself; None where it is not there.
     """
 
-    keys: tuple[str, ...]
-    source: Source
-    part: Mapping[Any, Any]
-    found: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    counts: Mapping[str, str] = field(default_factory=dict)
-    stated: str | None = None
+    found: Mapping[str, Mapping[str, str]]
+    counts: Mapping[str, str]
+    stated: str | None
 
 
-def parts(source: Source) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
-    """Yield the dictionaries of a file that have tensors in them, or what else an optimizer says, and where they are.
+def parts(source: Source) -> Iterator[StateDict]:
+    """Yield the dictionaries of a file that have tensors in them, or what else an optimizer says.
 
     Raises:
         CheckpointError: the file is no dictionary.
     """
     if not isinstance(source.data, dict):
         raise CheckpointError(
-            f"{plain(source.path.name)} holds no state dictionary, but a {type(source.data).__name__}; save "
+            f"{source.name} holds no state dictionary, but a {type(source.data).__name__}; save "
             "net.state_dict() and optimizer.state_dict()"
         )
     seen: set[int] = set()
 
-    def below(data: Mapping[Any, Any], keys: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]:
+    def below(data: Mapping[Any, Any], keys: tuple[str, ...]) -> Iterator[StateDict]:
         if id(data) in seen:
             return
         seen.add(id(data))
-        if any(tensor_in(value) is not None for value in data.values()) or _is_optimizer(data):
-            yield keys, data
+        found = StateDict(source, keys, data)
+        if any(tensor_in(value) is not None for value in data.values()) or found.is_optimizer:
+            yield found
         elif len(keys) < _DEEPEST:
             for key, value in data.items():
                 if isinstance(value, dict) and isinstance(key, str):
@@ -105,34 +120,31 @@ def parts(source: Source) -> Iterator[tuple[tuple[str, ...], Mapping[Any, Any]]]
     yield from below(source.data, ())
 
 
-def _is_optimizer(part: Mapping[Any, Any]) -> bool:
-    texts = [key for key in part if isinstance(key, str)]
-    return any(_ENDINGS["mean_square"].fullmatch(key) or _CONFIG.fullmatch(key) for key in texts)
-
-
 def optimizer_in(sources: Sequence[Source]) -> Accumulators | None:
     """Return the optimizer's part of some files; None where there is none.
 
     Raises:
         CheckpointError: there are several, or it is none that unirms reads.
     """
-    every = [(source, keys, part) for source in sources for keys, part in parts(source)]
-    found = [one for one in every if _is_optimizer(one[2])]
+    found = [one for source in sources for one in parts(source) if one.is_optimizer]
     if not found:
         return None
     if len(found) > 1:
-        places = ", ".join(plain(".".join(keys) or source.path.name) for source, keys, _ in found)
-        raise CheckpointError(f"there are several optimizers in it, {places}; save that of one by itself")
-    source, keys, part = found[0]
+        raise CheckpointError(f"there are several optimizers in it, {_places(found)}; save that of one by itself")
+    source, keys, part = found[0].source, found[0].keys, found[0].part
     if part.get(MASTER_WEIGHTS):
         raise CheckpointError(
-            f"{plain(source.path.name)} has master weights of mixed precision, to which its accumulators belong; "
+            f"{source.name} has master weights of mixed precision, to which its accumulators belong; "
             "unirms reads none such, for it builds no such optimizer"
         )
     texts = [key for key in part if isinstance(key, str)]
     stated = next((key for key in texts if _CONFIG.fullmatch(key)), None)
     counts = {name: key for name, ending in _COUNTS.items() for key in texts if ending.fullmatch(key)}
-    return Accumulators(keys, source, part, _accumulators(source, part, _prefix(stated)), counts, stated)
+    return Accumulators(source, keys, part, _accumulators(source, part, _prefix(stated)), counts, stated)
+
+
+def _places(found: Sequence[StateDict]) -> str:
+    return some([one.place for one in found], show=str)
 
 
 def _prefix(stated: str | None) -> str:
@@ -152,7 +164,7 @@ def _accumulators(source: Source, part: Mapping[Any, Any], prefix: str) -> dict[
                 name = match[1].removesuffix(prefix)
                 if name in found[kind]:
                     raise CheckpointError(
-                        f"{plain(source.path.name)} has two accumulators {plain(found[kind][name])!r} and "
+                        f"{source.name} has two accumulators {plain(found[kind][name])!r} and "
                         f"{plain(key)!r} of one parameter"
                     )
                 found[kind][name] = key
@@ -167,18 +179,17 @@ def model_in(sources: Sequence[Source], optimizer: Accumulators | None) -> Model
     """
     own = None if optimizer is None else id(optimizer.part)
     found = [
-        Model(keys, source, part, _own_names(part))
+        Model(source, one.keys, one.part, _own_names(one.part))
         for source in sources
-        for keys, part in parts(source)
-        if id(part) != own
+        for one in parts(source)
+        if id(one.part) != own
     ]
     if optimizer is not None and len(found) > 1:
         known = set(optimizer.found["mean_square"])
         found = [one for one in found if known and known <= {*one.own_names.values(), *one.tensors()}] or found
     called = [one for key in MODEL_KEYS for one in found if one.keys and one.keys[-1] == key]
     if len(found) > 1 and not called:
-        places = ", ".join(plain(".".join(one.keys) or one.source.path.name) for one in found)
-        raise CheckpointError(f"there are several models in it, {places}; save one by itself")
+        raise CheckpointError(f"there are several models in it, {_places(found)}; save one by itself")
     return next(iter([*called, *found]), None)
 
 

@@ -20,7 +20,7 @@ from unirms.errors import CheckpointError
 from .. import pickles
 
 MOST_OPERATIONS: Final = 2_000_000
-"""Of a pickle; a tensor takes some fifty, and an operation of one byte up to 200 bytes of memory."""
+"""Of a pickle; a tensor takes some fifty, and an operation of one byte up to 216 bytes of memory."""
 LONGEST_TEXT: Final = 4096
 """Bytes of a text that are read at once; longer ones are mostly tensors in protocol 2."""
 
@@ -107,13 +107,18 @@ def _operations(file: IO[bytes], size: int) -> Iterator[tuple[str, Any]]:
     Raises:
         ValueError: there is one that no pickle of plain data has, or one that goes beyond the end of the file.
     """
+    left = pickles.MOST_BYTES
     for _ in range(MOST_OPERATIONS):
         operation = _OPERATIONS.get(file.read(1))
         if operation is None:
             raise ValueError("it ends too early, or has an operation that does not exist")
         name = operation.name
         if name in _BYTES or name in _TEXTS:
-            yield name, _skipped(file, size, _BYTES.get(name) or _TEXTS[name], is_text=name in _TEXTS)
+            value = _skipped(file, size, _BYTES.get(name) or _TEXTS[name], is_text=name in _TEXTS)
+            left -= len(value) if isinstance(value, str) else 0
+            if left < 0:
+                raise ValueError(f"its texts have more than {pickles.MOST_BYTES} letters")
+            yield name, value
         elif name == "GLOBAL":
             yield name, " ".join([_line(file), _line(file)])
         elif name in _OTHERS:

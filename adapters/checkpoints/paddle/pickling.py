@@ -1,7 +1,7 @@
 """A pickle of plain data and NumPy arrays, written piece by piece: what `paddle.load` reads, in protocol 4.
 
-The operations are those of the standard library's `pickle`, which would need each array in memory. Nothing is written
-twice, so that no memo is needed.
+The operations are those of the standard library's `pickle`, which would need each array in memory. What another file
+says at several places is written once, and fetched from the memo.
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ _NUMPY: Final = {
 }
 
 
-"""Bytes of a tensor that are in memory at a time: 4 MiB are checked and written while they are in its cache."""
-
-
 @dataclass(frozen=True)
 class Zeros:
     """A tensor of zeros."""
@@ -54,6 +51,7 @@ class Pickler:
         self._file = file
         self._source = source
         self._left = MOST_OPERATIONS
+        self._memo: dict[int, int] = {}
 
     def dump(self, data: Any) -> None:
         """Write a whole pickle.
@@ -82,14 +80,26 @@ class Pickler:
             for item in value:
                 self._write(item)
             self._file.write(after)
-        elif isinstance(value, (np.ndarray, Zeros, Moving, Tensor)):
+        elif isinstance(value, (np.ndarray, Zeros, Moving)):
             self._array(value)
-        elif isinstance(value, Span):
-            assert self._source is not None
-            head = pickle.BINUNICODE8 if value.is_text else pickle.BINBYTES8
-            self._bytes(head, value.length, self._source.pieces(value))
+        elif isinstance(value, (Tensor, Span)):
+            self._copied(value)
         else:
             self._file.write(_plain(value))
+
+    def _copied(self, value: Tensor | Span) -> None:
+        """Write what lies in the source, or fetch it where it has been written; the source keeps it, and so its id."""
+        assert self._source is not None
+        if id(value) in self._memo:
+            self._file.write(pickle.LONG_BINGET + struct.pack("<I", self._memo[id(value)]))
+            return
+        if isinstance(value, Tensor):
+            self._array(value)
+        else:
+            head = pickle.BINUNICODE8 if value.is_text else pickle.BINBYTES8
+            self._bytes(head, value.length, self._source.pieces(value))
+        place = self._memo[id(value)] = len(self._memo)
+        self._file.write(pickle.LONG_BINPUT + struct.pack("<I", place))
 
     def _array(self, value: Any) -> None:
         """Write what `ndarray.__reduce__` says: a call that makes an empty array, and then its state."""

@@ -87,7 +87,7 @@ def stated(optimizer: Accumulators) -> tuple[dict[str, str], RMSPropConfig | Non
     """Return the user's names by the parameters' own, and the config, where the exact class has said both."""
     if optimizer.stated is None:
         return {}, None
-    said, name = optimizer.part[optimizer.stated], plain(optimizer.source.path.name)
+    said, name = optimizer.part[optimizer.stated], optimizer.source.name
     names = said.get(CONFIG_NAMES) if isinstance(said, dict) else None
     if not isinstance(names, dict) or not all(isinstance(one, str) for pair in names.items() for one in pair):
         raise CheckpointError(f"{name} is damaged: {optimizer.stated} has no names of parameters")
@@ -128,24 +128,31 @@ def _schedule(optimizer: Accumulators, found: _Found) -> None:
 
 
 def _plateau(optimizer: Accumulators, place: Mapping[Any, Any], found: _Found) -> PlateauState:
-    best = optimizer.source.number(place.get("best"))
-    upwards = found.config is not None and getattr(found.config.learning_rate, "mode", "min") == "max"
+    best: int | float | None = -math.inf if _upwards(found.config) else math.inf
+    if place.get("best") is not None:
+        best = optimizer.source.number(place["best"])
+    if best is None:
+        raise CheckpointError(f"{optimizer.source.name} is damaged: the best metric of its scheduler is no number")
     bad, cooldown = (_whole(optimizer, place.get(key), key) for key in ("num_bad_epochs", "cooldown_counter"))
-    nothing = -math.inf if upwards else math.inf
-    return PlateauState(found.learning_rate or 0.0, nothing if best is None else float(best), bad, cooldown)
+    return PlateauState(found.learning_rate or 0.0, float(best), bad, cooldown)
+
+
+def _upwards(config: RMSPropConfig | None) -> bool:
+    """Return whether higher metrics are better, in a plateau of the config."""
+    return config is not None and isinstance(config.learning_rate, Plateau) and config.learning_rate.mode == "max"
 
 
 def _rate(optimizer: Accumulators, value: Any) -> float:
     rate = optimizer.source.number(value)
     if rate is None or not 0 <= rate < math.inf:
-        raise CheckpointError(f"{plain(optimizer.source.path.name)} is damaged: its scheduler has no learning rate")
+        raise CheckpointError(f"{optimizer.source.name} is damaged: its scheduler has no learning rate")
     return float(rate)
 
 
 def _whole(optimizer: Accumulators, value: Any, what: str) -> int:
     number = optimizer.source.number(value)
     if number is None or not 0 <= number <= MOST_UPDATES or number != int(number):
-        raise CheckpointError(f"{plain(optimizer.source.path.name)} is damaged: its {what} is no whole number >= 0")
+        raise CheckpointError(f"{optimizer.source.name} is damaged: its {what} is no whole number >= 0")
     return int(number)
 
 
@@ -160,7 +167,7 @@ def _slots(
     lost = [own for kind in kinds for own in optimizer.found[kind] if own not in names]
     if lost:
         raise CheckpointError(
-            f"{plain(optimizer.source.path.name)} is damaged: it has no mean square of {plain(lost[0])!r}, but others"
+            f"{optimizer.source.name} is damaged: it has no mean square of {plain(lost[0])!r}, but others"
         )
     if found.config is None:
         if tensors["mean_square"]:

@@ -49,11 +49,13 @@ def files_of(path: Path) -> list[Path]:
         CheckpointError: there is none.
     """
     if path.suffix in (OPTIMIZER, MODEL):
+        if path.exists() and not path.is_file():  # but a pipe, whose reader would wait
+            raise CheckpointError(f"{plain(str(path))} is no file")
         pair = [path.with_suffix(OPTIMIZER), path.with_suffix(MODEL)]
         return [file for file in pair if file == path or file.is_file()]
     if path.is_file():
         return [path]
-    found = [file for suffix in (OPTIMIZER, MODEL) if (file := path.with_name(path.name + suffix)).is_file()]
+    found = [file for suffix in (OPTIMIZER, MODEL) if (file := path.parent / (path.name + suffix)).is_file()]
     if not found:
         raise CheckpointError(f"{plain(str(path))} cannot be read: there is no such file")
     return found

@@ -13,7 +13,7 @@ import numpy as np
 
 from unirms.checkpoints.checkpoint import Outgoing
 from unirms.checkpoints.naming import plain
-from unirms.checkpoints.tensors import Moving
+from unirms.checkpoints.tensors import SIZES, Moving
 from unirms.errors import CheckpointError
 from unirms.schedules import AnySchedule, Plateau
 from unirms.semantics import Fidelity
@@ -36,7 +36,7 @@ from .names import (
 from .names import GRADIENT_SUM as SUM
 from .pickling import Pickler, Zeros
 from .reading import stated
-from .tensors import Source, Tensor, tensor_in
+from .tensors import LONGEST_READ, Source, Tensor, tensor_in
 
 _OWN: Final = re.compile(r".+\.[wb]_\d+")
 """What Paddle calls a parameter by itself: linear_0.w_0."""
@@ -103,7 +103,7 @@ def _state(
 ) -> dict[Any, Any]:
     """Return the optimizer's part."""
     found: dict[Any, Any] = {}
-    shaped = content.tensors["mean_square"]
+    shaped = content.tensors.get("mean_square", {})
     for kind, accumulator in [*SLOTS.items()][::-1]:
         tensors = content.tensors.get(kind, {})
         for name, one in shaped.items():
@@ -139,22 +139,28 @@ def _variables(optimizer: Accumulators, written: Mapping[str, Any]) -> dict[str,
     for key in optimizer.found[GRADIENT_SUM].values():
         tensor = tensor_in(optimizer.part[key])
         if tensor is not None and key not in written:
+            if tensor.kind not in SIZES:
+                raise CheckpointError(f"{plain(key)} of {optimizer.source.name} is {tensor.kind}, which no state has")
             found[key] = Zeros(tensor.kind, tensor.shape)
     return found
 
 
 def _counts(content: Outgoing, optimizer: Accumulators | None) -> dict[str, Any]:
-    counts = {} if optimizer is None else optimizer.counts
-    values = {STEP: content.step, MICRO_STEP: content.micro_step or None}
     found = {}
-    for name, value in values.items():
-        key = counts.get(name)
-        tensor = None if key is None or optimizer is None else tensor_in(optimizer.part[key])
-        if key is not None:
-            found[key] = np.full(() if tensor is None else tensor.shape, value or 0, np.int64)
+    for name, value in {STEP: content.step, MICRO_STEP: content.micro_step or None}.items():
+        if optimizer is not None and name in optimizer.counts:
+            key = optimizer.counts[name]
+            found[key] = np.full(_shape_of_count(optimizer, key), value or 0, np.int64)
         elif value is not None and (optimizer is None or not _is_static(optimizer)):
             found[_prefixed(optimizer, name)] = np.full(1, value, np.int64)
     return found
+
+
+def _shape_of_count(optimizer: Accumulators, key: str) -> tuple[int, ...]:
+    tensor = tensor_in(optimizer.part[key])
+    if tensor is not None and tensor.count != 1:
+        raise CheckpointError(f"{optimizer.source.name} is damaged: {plain(key)} is no single number")
+    return () if tensor is None else tensor.shape
 
 
 def _prefixed(optimizer: Accumulators | None, name: str) -> str:
@@ -189,6 +195,8 @@ def _said(content: Outgoing, own: Mapping[str, str], optimizer: Accumulators | N
     if content.config is None:
         return {}
     text = json.dumps(content.config.model_dump(mode="json"))
+    if len(text) > LONGEST_READ:
+        raise CheckpointError(f"the config takes {len(text)} bytes, more than the {LONGEST_READ} that are read again")
     names = {own[name]: name for name in content.parameters}
     return {_prefixed(optimizer, CONFIG): {CONFIG_TEXT: text, CONFIG_NAMES: names}}
 

@@ -1,7 +1,7 @@
 """TensorFlow's checkpoints of version 2, read without TensorFlow: an index, and data files of raw tensors.
 
-Source: `tensorflow/core/util/tensor_bundle/tensor_bundle.h` and `tensor_bundle.proto`. The index is a table of LevelDB
-(`doc/table_format.md` there), from the name of a tensor to where its bytes lie; each of its blocks has a checksum.
+Source: `tensorflow/core/util/tensor_bundle/tensor_bundle.h` and `tensor_bundle.proto`. The index is a table of
+LevelDB, from the name of a tensor to where its bytes lie.
 """
 
 from __future__ import annotations
@@ -12,13 +12,14 @@ import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
+from typing import Final
 
 from unirms.checkpoints.naming import plain
-from unirms.checkpoints.tensors import SIZES, Stored
+from unirms.checkpoints.tensors import PIECE_BYTES, SIZES, Stored
 from unirms.errors import CheckpointError
+
+from . import table
+from .messages import fields, first, varint
 
 INDEX: Final = ".index"
 _DTYPES: Final = {1: "float32", 2: "float64", 8: "complex64", 14: "bfloat16", 18: "complex128", 19: "float16"}
@@ -27,8 +28,12 @@ _INTEGERS: Final = {
     **{17: ("uint16", 2), 22: ("uint32", 4), 23: ("uint64", 8)},
 }
 _STRING: Final = 7
-_MAGIC: Final = 0xDB4775248B80FB57
-_FOOTER: Final = 48
+CODES: Final = {
+    **{dtype: code for code, dtype in _DTYPES.items()},
+    **{dtype: code for code, (dtype, _) in _INTEGERS.items()},
+    "string": _STRING,
+}
+"""The numbers of dtypes, `DataType` in `types.proto`, of those that are kept."""
 _LARGEST_INDEX: Final = 1 << 28
 """256 MiB; an entry takes some hundred bytes."""
 
@@ -44,6 +49,7 @@ class Entry:
         path: the data file.
         offset: where in it the tensor is,
         size: and how many bytes it has.
+        checksum: the masked CRC-32C that is stated of it.
         whole: whether it lies there in one piece, and not as parts of a partitioned variable.
     """
 
@@ -53,6 +59,7 @@ class Entry:
     path: Path
     offset: int
     size: int
+    checksum: int
     whole: bool
 
     @property
@@ -64,28 +71,23 @@ class Entry:
         """Return where it lies."""
         return Stored(path=str(self.path), offset=self.offset, dtype=self.dtype, shape=self.shape)
 
-    def content(self) -> bytes:
-        """Return its bytes.
+    def bytes_of_pieces(self) -> Iterator[memoryview]:
+        """Yield its bytes as they are in the file.
 
         Raises:
-            CheckpointError: its file is shorter.
+            CheckpointError: the file is shorter.
         """
-        with self.path.open("rb") as file:
+        left = self.size
+        with self.path.open("rb", buffering=0) as file:
             file.seek(self.offset)
-            data = file.read(self.size)
-        if len(data) != self.size:
-            raise CheckpointError(f"{self.path} is damaged: {plain(self.name)!r} ends after the end of the file")
-        return data
-
-    def array(self) -> np.ndarray[Any, Any]:
-        """Return it where it is of whole numbers or of booleans, as counts and seeds.
-
-        Raises:
-            CheckpointError: it is of something else.
-        """
-        if self.dtype in {"", "string"} or not self.whole:
-            raise CheckpointError(f"{plain(self.name)!r} is no tensor that can be kept; save the checkpoint without it")
-        return np.frombuffer(self.content(), np.dtype(self.dtype).newbyteorder("<")).reshape(self.shape)
+            while left:
+                piece = file.read(min(left, PIECE_BYTES))
+                if not piece:
+                    raise CheckpointError(
+                        f"{self.path} is damaged: {plain(self.name)!r} ends after the end of the file"
+                    )
+                left -= len(piece)
+                yield memoryview(piece)
 
     def integer(self) -> int:
         """Return the value of an integer scalar.
@@ -95,18 +97,21 @@ class Entry:
         """
         if self.dtype not in {"int32", "int64"} or self.shape:
             raise CheckpointError(f"{plain(self.name)!r} is {self.dtype} of {self.shape}, and no count")
-        return int.from_bytes(self.content(), "little", signed=True)
+        return int.from_bytes(b"".join(self.bytes_of_pieces()), "little", signed=True)
 
     def text(self) -> bytes:
-        """Return the value of a string scalar: its length, four bytes of checksum, and itself.
+        """Return the value of a string scalar: its length, four bytes of checksum of that, and itself.
 
         Raises:
             CheckpointError: it is none.
         """
-        data = self.content()
-        length, start = _varint(data, 0)
+        data = b"".join(self.bytes_of_pieces())
+        length, start = varint(data, 0) if data else (0, 0)
         if self.dtype != "string" or self.shape or start + 4 + length != len(data):
             raise CheckpointError(f"{plain(self.name)!r} is damaged, or no text")
+        # The checksum is not of the length as it stands there, but of an integer of four bytes.
+        if table.checksum(struct.pack("<I", length) + data[start:]) != self.checksum:
+            raise CheckpointError(f"{self.path} is damaged: {plain(self.name)!r} does not have its checksum")
         return data[start + 4 :]
 
 
@@ -139,8 +144,8 @@ def entries(prefix: Path) -> dict[str, Entry]:
     try:
         if index.stat().st_size > _LARGEST_INDEX:
             raise CheckpointError(f"{index} has {index.stat().st_size} bytes, more than any index")
-        pairs = dict(_table(index.read_bytes()))
-        header = _first(pairs.pop(b""))
+        pairs = dict(table.read(index.read_bytes()))
+        header = first(pairs.pop(b""))
         shards, big_endian = header.get(1, 0), header.get(2, 0)
         if big_endian or not isinstance(shards, int):
             raise CheckpointError(f"{index} is of a big-endian machine, whose numbers are not read")
@@ -156,39 +161,18 @@ def entries(prefix: Path) -> dict[str, Entry]:
         raise CheckpointError(f"{index} is damaged, or no index of TensorFlow: {plain(str(error))}") from None
 
 
-def fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """Yield number and value of each field of a protocol buffer: integers, and bytes of whatever has a length.
-
-    Raises:
-        ValueError: it is none.
-    """
-    position = 0
-    while position < len(data):
-        tag, position = _varint(data, position)
-        number, kind = tag >> 3, tag & 7
-        if kind == 0:
-            value, position = _varint(data, position)
-            yield number, value
-            continue
-        if kind == 2:
-            length, position = _varint(data, position)
-        elif kind in {1, 5}:
-            length = 8 if kind == 1 else 4
-        else:
-            raise ValueError("a field of an unknown kind")
-        if position + length > len(data):
-            raise ValueError("a field that is longer than its message")
-        yield number, data[position : position + length]
-        position += length
+def data_file(prefix: Path, number: int, count: int) -> Path:
+    """Return the path of one of so many data files of a checkpoint."""
+    return prefix.with_name(f"{prefix.name}.data-{number:05d}-of-{count:05d}")
 
 
 def _entry(prefix: Path, name: str, data: bytes, shards: int, sizes: dict[int, tuple[Path, int]]) -> Entry:
-    held = _first(data)
+    held = first(data)
     shard, offset, size, code = (held.get(number, 0) for number in (3, 4, 5, 1))
     if not 0 <= shard < shards:
         raise ValueError(f"{name!r} is in data file {shard} of {shards}")
     if shard not in sizes:
-        path = prefix.with_name(f"{prefix.name}.data-{shard:05d}-of-{shards:05d}")
+        path = data_file(prefix, shard, shards)
         sizes[shard] = path, path.stat().st_size
     path, length = sizes[shard]
     shape = _shape(held.get(2, b""))
@@ -198,7 +182,8 @@ def _entry(prefix: Path, name: str, data: bytes, shards: int, sizes: dict[int, t
     whole = 7 not in held
     if offset + size > length or (width and whole and size != width * math.prod(shape)):
         raise ValueError(f"{name!r} has {size} bytes at {offset} of {length} for a shape {shape}")
-    return Entry(name, "string" if code == _STRING else dtype, shape, path, offset, size, whole)
+    checksum = int.from_bytes(held.get(6, b""), "little")
+    return Entry(name, "string" if code == _STRING else dtype, shape, path, offset, size, checksum, whole)
 
 
 def _shape(data: bytes) -> tuple[int, ...]:
@@ -206,96 +191,11 @@ def _shape(data: bytes) -> tuple[int, ...]:
     lengths = []
     for number, value in fields(data):
         if number == 2:
-            length = _first(value).get(1, 0)
+            length = first(value).get(1, 0)
             if not isinstance(length, int) or length >= 1 << 62:  # -1, as unsigned, is an unknown length
                 raise ValueError("a shape that is not known")
             lengths.append(length)
     return tuple(lengths)
-
-
-def _first(data: bytes) -> dict[int, Any]:
-    """Return the fields of a message by number, of repeated ones the last."""
-    return dict(fields(data))
-
-
-def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield keys and values of a LevelDB table."""
-    footer = data[-_FOOTER:]
-    if len(footer) < _FOOTER or struct.unpack("<Q", footer[-8:])[0] != _MAGIC:
-        raise ValueError("it does not end as a table does")
-    position = _handle(footer, 0)[2]
-    offset, size, _ = _handle(footer, position)
-    for _, place in _block(data, offset, size):
-        start, length, _ = _handle(place, 0)
-        yield from _block(data, start, length)
-
-
-def _handle(data: bytes, position: int) -> tuple[int, int, int]:
-    offset, position = _varint(data, position)
-    size, position = _varint(data, position)
-    return offset, size, position
-
-
-def _block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Yield keys and values of one block, each key written as what it shares with the one before and its rest."""
-    if offset + size + 5 > len(data):
-        raise ValueError("a block ends after the end of the file")
-    packed, stated = struct.unpack("<BI", data[offset + size : offset + size + 5])
-    if stated != _masked(_crc(data[offset : offset + size + 1])):
-        raise ValueError("a block does not have its checksum")
-    if packed:
-        raise ValueError("it is compressed")
-    block = data[offset : offset + size]
-    end = size - 4 * (struct.unpack("<I", block[-4:])[0] + 1)
-    position, key = 0, b""
-    while position < end:
-        shared, position = _varint(block, position)
-        rest, position = _varint(block, position)
-        length, position = _varint(block, position)
-        if shared > len(key) or position + rest + length > end:
-            raise ValueError("a key is longer than its block")
-        key = key[:shared] + block[position : position + rest]
-        position += rest
-        yield key, block[position : position + length]
-        position += length
-
-
-def _varint(data: bytes, position: int) -> tuple[int, int]:
-    """Return an integer in groups of seven bits, and where it ends."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = data[position]
-        position += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position
-    raise ValueError("an integer of more than 64 bits")
-
-
-def _table_of_crc() -> tuple[int, ...]:
-    rows = []
-    for byte in range(256):
-        row = byte
-        for _ in range(8):
-            row = row >> 1 ^ (0x82F63B78 if row & 1 else 0)
-        rows.append(row)
-    return tuple(rows)
-
-
-_CRC: Final[tuple[int, ...]] = _table_of_crc()
-
-
-def _crc(data: bytes) -> int:
-    """Return the CRC-32C (Castagnoli) of some bytes."""
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc = _CRC[(crc ^ byte) & 0xFF] ^ crc >> 8
-    return crc ^ 0xFFFFFFFF
-
-
-def _masked(crc: int) -> int:
-    """Return a checksum as LevelDB keeps it."""
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def _latest(state: Path) -> str:

@@ -1,7 +1,7 @@
 """`tf.train.Checkpoint` with an optimizer of Keras 3: read without TensorFlow, by the object graph that it holds.
 
 The graph says what every tensor is: the optimizer has its variables in lists, `_velocities` and others, and the
-parameters in `_trainable_variables`, in the same order and with their names.
+parameters in `_trainable_variables`, in the same order and with their names. What Keras 2 wrote is read, too.
 """
 
 from __future__ import annotations
@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -23,10 +22,10 @@ from unirms.recipes.keras import shortest
 from unirms.state import GRADIENT_SUM, WEIGHTS
 
 from ..keras.slots import rate_of
-from . import saving
+from . import legacy, saving
 from .bundle import Entry, entries, prefix_of
 from .object_graph import KEY, Graph, Node
-from .saving import Source, zeros
+from .saving import Source, scalar, zeros
 
 LISTS: Final[Mapping[str, str]] = {
     "mean_square": "_velocities",
@@ -54,7 +53,8 @@ def read(path: Path, spool: Path, config: RMSPropConfig | None = None) -> Checkp
     """
     held = _held(path)
     if held.optimizer is None:
-        return _weights_alone(held)
+        old = legacy.optimizer(held.graph, path)
+        return _weights_alone(held) if old is None else _of_keras_2(held, old, config)
     notes = []
     gathers = bool(held.slots[GRADIENT_SUM])
     count = held.entry(held.graph.child(held.optimizer, _COUNT)).integer()
@@ -93,18 +93,16 @@ def write(path: Path, content: Outgoing, like: Path | None) -> None:
     held = _held(like)
     if held.optimizer is None:
         raise CheckpointError(
-            f"{like} has no optimizer; save tf.train.Checkpoint(model=…, optimizer=…) of the new model"
+            f"{like} has no optimizer of Keras 3; save tf.train.Checkpoint(model=…, optimizer=…) of the new model"
         )
-    sources: dict[str, Source] = {}
-    for entry in held.entries.values():
-        sources[entry.name] = entry.stored() if entry.is_tensor else partial(_small, entry)
+    sources: dict[str, Source] = dict(held.entries)
     steps = content.config.gradient_accumulation_steps
     count = (content.step or 0) * steps + content.micro_step
     counted = held.entry(held.graph.child(held.optimizer, _COUNT))
-    sources[counted.name] = partial(np.asarray, count, counted.dtype)
+    sources[counted.name] = scalar(count, counted.dtype)
     rate = held.graph.child(held.optimizer, _RATE).key
     if rate in held.entries:
-        sources[rate] = partial(np.asarray, rate_of(content, content.config), held.entries[rate].dtype)
+        sources[rate] = scalar(rate_of(content, content.config), held.entries[rate].dtype)
     sources |= _moving(content, held)
     saving.save(prefix_of(path), sources)
 
@@ -157,6 +155,8 @@ def _held(path: Path) -> _Held:
         own = {one.name for kind in slots.values() for one in kind.values()}
     for one in graph.having(_COUNT):  # of all optimizers, also of one around this, which scales losses
         own |= {node.key for node in (*graph.items(one, "_variables").values(), *graph.parts(one))}
+    old = legacy.optimizer(graph, path)
+    own |= set() if old is None else legacy.variables(graph, old)
     return _Held(found, graph, optimizer, slots, _weights(found, graph, own), path)
 
 
@@ -202,7 +202,25 @@ def _weights_alone(held: _Held) -> Checkpoint:
         format="tf-checkpoint",
         parameters=(),
         tensors={WEIGHTS: {name: one.stored() for name, one in held.weights.items()}},
-        notes=("the file has no RMSProp of Keras 3",),
+        notes=("the file has no RMSProp",),
+    )
+
+
+def _of_keras_2(held: _Held, node: Node, config: RMSPropConfig | None) -> Checkpoint:
+    old = legacy.Legacy(held.path, held.entries, held.graph, node)
+    slots = old.slots({entry.name: name for name, entry in held.weights.items()})
+    if config is not None:
+        old.compare(config, slots)
+    step = old.step()
+    tensors = {kind: {n: one.stored() for n, one in found.items()} for kind, found in slots.items() if found}
+    tensors[WEIGHTS] = {name: one.stored() for name, one in held.weights.items()}
+    return Checkpoint(
+        format="tf-checkpoint",
+        parameters=tuple(slots["mean_square"]),
+        step=step,
+        learning_rate=old.rate(step),
+        tensors=tensors,
+        notes=(old.note(),),
     )
 
 
@@ -239,14 +257,7 @@ def _moving(content: Outgoing, held: _Held) -> dict[str, Source]:
             if name in moving:
                 sources[entry.name] = moving[name]
             elif kind == GRADIENT_SUM:
-                sources[entry.name] = partial(zeros, entry.shape, entry.dtype)
+                sources[entry.name] = zeros(entry.shape, entry.dtype)
             elif kind != WEIGHTS:
                 raise CheckpointError(f"the state has no {kind} of {name!r}, which the optimizer in the file keeps")
     return sources
-
-
-def _small(entry: Entry) -> Any:
-    """Return a tensor that is kept as it is: a count, or text."""
-    if entry.dtype == "string" and not entry.shape:
-        return entry.text()
-    return entry.array()

@@ -5,13 +5,13 @@ Source: `tensorflow/core/protobuf/trackable_object_graph.proto`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from unirms.errors import CheckpointError
 
-from .bundle import fields
+from .messages import fields
 
 KEY: Final = "_CHECKPOINTABLE_OBJECT_GRAPH"
 
@@ -24,11 +24,13 @@ class Node:
         children: its parts: name -> number of their node.
         key: the key of its tensor, where it is a variable; "" otherwise.
         name: the name of that variable.
+        slots: of an optimizer of Keras 2: the name of the slot, and the numbers of the nodes of variable and slot.
     """
 
     children: Mapping[str, int] = field(default_factory=dict)
     key: str = ""
     name: str = ""
+    slots: tuple[tuple[str, int, int], ...] = ()
 
 
 class Graph:
@@ -46,9 +48,10 @@ class Graph:
         """
         try:
             nodes = [_node(value) for number, value in fields(data) if number == 1]
-        except (ValueError, IndexError, TypeError) as error:
+            known = all(0 <= number < len(nodes) for node in nodes for number in _named(node))
+        except (ValueError, IndexError, TypeError, AttributeError) as error:
             raise CheckpointError(f"its object graph is damaged: {error}") from None
-        if any(not 0 <= child < len(nodes) for node in nodes for child in node.children.values()):
+        if not known:
             raise CheckpointError("its object graph is damaged: it names an object that it has not")
         return cls(nodes)
 
@@ -71,8 +74,15 @@ class Graph:
         return [node for node in self.nodes if all(name in node.children for name in names)]
 
 
+def _named(node: Node) -> Iterator[int]:
+    """Yield the numbers of the nodes that one names."""
+    yield from node.children.values()
+    for _, variable, slot in node.slots:
+        yield from (variable, slot)
+
+
 def _node(data: bytes) -> Node:
-    children, key, name = {}, "", ""
+    children, key, name, slots = {}, "", "", []
     for number, value in fields(data):
         if number == 1:
             child = dict(fields(value))
@@ -81,4 +91,7 @@ def _node(data: bytes) -> Node:
             attribute = dict(fields(value))
             if attribute.get(1) == b"VARIABLE_VALUE":
                 key, name = attribute.get(3, b"").decode(), attribute.get(2, b"").decode()
-    return Node(children, key, name)
+        elif number == 3:
+            slot = dict(fields(value))
+            slots.append((slot.get(2, b"").decode(), slot.get(1, 0), slot.get(3, 0)))
+    return Node(children, key, name, tuple(slots))

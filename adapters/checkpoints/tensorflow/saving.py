@@ -1,116 +1,117 @@
-"""Writing TensorFlow's checkpoints piece by piece: one data file after another, and one index over all of them.
+"""Writing TensorFlow's checkpoints, without TensorFlow and a piece of a tensor at a time: one data file, and the index.
 
-TensorFlow writes the tensors, since its readers want a checksum of every one.
+Source: `BundleWriter` in `tensorflow/core/util/tensor_bundle/tensor_bundle.cc`, and `tensor_bundle.proto`.
 """
 
 from __future__ import annotations
 
-import os
+import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import IO, Final, Protocol
 
 import numpy as np
 
-from unirms.checkpoints.tensors import PIECE_BYTES, SIZES, Moving, Stored
-from unirms.registry import FRAMEWORKS
+from unirms.checkpoints import tensors
+from unirms.checkpoints.naming import plain
+from unirms.checkpoints.tensors import SIZES
+from unirms.errors import CheckpointError
+from unirms.moving.moves import converted
 
-_ALIGNMENT: Final = 64
-"""TensorFlow takes an array that begins at such an address as it is, and copies others."""
-Source = Moving | Stored | Callable[[], Any]
-"""A tensor from a file, or what gives a small one."""
+from . import table
+from .bundle import CODES, INDEX, Entry, data_file
+from .messages import fixed32, integer, message
+
+_HEADER: Final = integer(1, 1) + message(3, integer(1, 1))
+"""One data file, of little-endian numbers (0, which is not written), by a writer of the version 1."""
+
+
+class Source(Protocol):
+    """What a tensor of a new checkpoint comes from: a `Moving`, an `Entry` of another checkpoint, or a `Made`."""
+
+    @property
+    def dtype(self) -> str:
+        """A key of `CODES`."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The lengths of its axes."""
+
+    def bytes_of_pieces(self) -> Iterator[memoryview]:
+        """Yield its little-endian bytes in order."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """A tensor that is in no file.
+
+    Attributes:
+        dtype: a key of `CODES`.
+        shape: the lengths of its axes.
+        data: gives its little-endian bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: Callable[[], Iterator[memoryview]]
+
+    def bytes_of_pieces(self) -> Iterator[memoryview]:
+        """Yield its little-endian bytes in order."""
+        return self.data()
+
+
+def zeros(shape: tuple[int, ...], dtype: str) -> Made:
+    """Return a tensor of zeros, of a dtype that states have."""
+    return Made(dtype, shape, partial(tensors.zeros, math.prod(shape) * SIZES[dtype]))
+
+
+def scalar(value: float, dtype: str) -> Made:
+    """Return a tensor of one number: an integer, or of a dtype that states have."""
+    array = converted(np.asarray(value), dtype) if dtype in SIZES else np.asarray(value, dtype)
+    return Made(dtype, (), lambda: iter((tensors.raw(array, dtype),)))
 
 
 def save(prefix: Path, sources: Mapping[str, Source]) -> None:
-    """Write tensors by key; one of them at a time is in memory, and small ones together.
+    """Write tensors by key.
 
     Raises:
+        CheckpointError: one of them is of a kind that is not kept, or damaged where it comes from.
         StateError: a tensor has a NaN, or a value that its dtype cannot hold.
+        ImportError: the package that makes the checksums is not installed.
+        OSError: a file cannot be written.
     """
-    tensorflow = _tensorflow()
-    batches = list(_batches(sources))
-    # One space for all: new memory for each tensor would cost as much time as writing it.
-    space = _aligned(max((sum(map(_space, map(sources.get, names))) for names in batches), default=0))
-    with TemporaryDirectory(dir=prefix.parent) as folder:
-        parts = []
-        for number, names in enumerate(batches):
-            part, start, tensors = f"{folder}/part-{number}", 0, []
-            for name in names:
-                room = _space(sources[name])
-                tensors.append(_tensor(sources[name], space[start : start + room], tensorflow))
-                start += room
-            tensorflow.raw_ops.SaveV2(
-                prefix=part, tensor_names=names, shape_and_slices=[""] * len(names), tensors=tensors
-            )
-            parts.append(part)
-            del tensors
-        tensorflow.raw_ops.MergeV2Checkpoints(
-            checkpoint_prefixes=parts, destination_prefix=str(prefix), delete_old_dirs=False
+    with data_file(prefix, 0, 1).open("wb") as file:
+        pairs = [(name.encode(), _written(name, source, file)) for name, source in sources.items()]
+    with prefix.with_name(prefix.name + INDEX).open("wb") as file:
+        table.write(file, sorted([(b"", _HEADER), *pairs]))
+
+
+def _written(name: str, source: Source, file: IO[bytes]) -> bytes:
+    """Write a tensor, and return what the index says of it."""
+    from crc32c import crc32c  # reading goes without it
+
+    if source.dtype not in CODES or (isinstance(source, Entry) and not source.whole):
+        raise CheckpointError(f"{plain(name)!r} is no tensor that can be kept; save the checkpoint without it")
+    offset, crc = file.tell(), 0
+    for piece in source.bytes_of_pieces():
+        crc = crc32c(piece, crc)
+        file.write(piece)
+    size, stated = file.tell() - offset, table.masked(crc)
+    if isinstance(source, Entry) and source.checksum != stated:
+        if source.dtype != "string":
+            raise CheckpointError(f"{source.path} is damaged: {plain(name)!r} does not have its checksum")
+        stated = source.checksum  # that of text is made of its lengths as integers of four bytes
+    if source.dtype in SIZES and size != math.prod(source.shape) * SIZES[source.dtype]:
+        raise CheckpointError(f"{plain(name)!r} has {size} bytes, and a shape {source.shape} of {source.dtype}")
+    shape = b"".join(message(2, integer(1, length)) for length in source.shape)
+    return b"".join(
+        (
+            integer(1, CODES[source.dtype]),
+            message(2, shape),
+            integer(4, offset),
+            integer(5, size),
+            fixed32(6, stated),
         )
-
-
-def _space(source: Source | None) -> int:
-    """Return how much memory a tensor takes, up to the next aligned address."""
-    size = source.bytes if isinstance(source, (Moving, Stored)) else 0
-    return -(-size // _ALIGNMENT) * _ALIGNMENT
-
-
-def zeros(shape: tuple[int, ...], dtype: str) -> Any:
-    """Return an array of zeros."""
-    return np.zeros(shape, _tensorflow().bfloat16.as_numpy_dtype if dtype == "bfloat16" else dtype)
-
-
-def _batches(sources: Mapping[str, Source]) -> Iterator[list[str]]:
-    """Yield the keys in order, as many together as are small."""
-    batch: list[str] = []
-    held = 0
-    for name, source in sources.items():
-        size = source.bytes if isinstance(source, (Moving, Stored)) else 0
-        if batch and held + size > PIECE_BYTES:
-            yield batch
-            batch, held = [], 0
-        batch.append(name)
-        held += size
-    if batch:
-        yield batch
-
-
-def _tensor(source: Source, space: Any, tensorflow: Any) -> Any:
-    """Return a tensor; one from a file lies in `space`, where `tensorflow.constant` would make two copies more."""
-    if not isinstance(source, (Moving, Stored)):
-        return tensorflow.constant(source())
-    whole, position = space[: source.bytes], 0
-    pieces = source.bytes_of_pieces() if isinstance(source, Moving) else _bytes(source)
-    for piece in pieces:
-        whole[position : position + len(piece)] = piece
-        position += len(piece)
-    narrow = source.dtype == "bfloat16"  # DLPack has no such type in NumPy
-    array = whole.view("uint16" if narrow else source.dtype).reshape(source.shape)
-    tensor = (
-        tensorflow.experimental.dlpack.from_dlpack(array.__dlpack__()) if array.size else tensorflow.constant(array)
     )
-    return tensorflow.bitcast(tensor, tensorflow.bfloat16) if narrow else tensor
-
-
-def _bytes(source: Stored) -> Iterator[Any]:
-    with Path(source.path).open("rb", buffering=0) as file:
-        file.seek(source.offset)
-        left = source.count * SIZES[source.dtype]
-        while left and (piece := file.read(min(left, PIECE_BYTES))):
-            left -= len(piece)
-            yield np.frombuffer(piece, np.uint8)
-
-
-def _aligned(size: int) -> Any:
-    space = np.empty(size + _ALIGNMENT, np.uint8)
-    start = -space.ctypes.data % _ALIGNMENT
-    return space[start : start + size]
-
-
-def _tensorflow() -> Any:
-    for name, value in FRAMEWORKS["keras"].environment:
-        os.environ.setdefault(name, value)
-    import tensorflow
-
-    return tensorflow

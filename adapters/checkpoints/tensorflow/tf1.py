@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Final
-
-import numpy as np
 
 from unirms.checkpoints.checkpoint import Checkpoint, Outgoing
 from unirms.checkpoints.naming import plain, problem
@@ -25,7 +22,7 @@ from unirms.state import GRADIENT_SUM, WEIGHTS
 from . import saving
 from .bundle import Entry, entries, prefix_of
 from .object_graph import KEY
-from .saving import Source, zeros
+from .saving import Source, scalar, zeros
 
 COUNT: Final = "global_step"
 """The name that `tf.compat.v1.train.get_or_create_global_step` gives the count of updates."""
@@ -98,9 +95,7 @@ def write(path: Path, content: Outgoing, like: Path | None) -> None:
         )
     held = {} if like is None else entries(prefix_of(like))
     called = _slots(held, like)[0] if like is not None else ""
-    sources: dict[str, Source] = {}
-    for name, entry in held.items():
-        sources[name] = entry.stored() if entry.is_tensor else entry.array
+    sources: dict[str, Source] = dict(held)
     for name, one in content.tensors.get(WEIGHTS, {}).items():
         _refuse_other(held, name, one.shape)
         sources[name] = one
@@ -110,10 +105,10 @@ def write(path: Path, content: Outgoing, like: Path | None) -> None:
         for number, kind in enumerate(_KINDS[3 if centered else 2]):
             key = f"{name}/{called or OPTIMIZER}" + (f"_{number}" if number else "")
             _refuse_other(held, key, square.shape)
-            sources[key] = content.tensors.get(kind, {}).get(name) or partial(zeros, square.shape, square.dtype)
+            sources[key] = content.tensors.get(kind, {}).get(name) or zeros(square.shape, square.dtype)
         if name in content.tensors.get("average", {}):
             sources[f"{name}/{AVERAGE}"] = content.tensors["average"][name]
-    sources[COUNT] = partial(np.asarray, content.step or 0, np.int64)
+    sources[COUNT] = scalar(content.step or 0, "int64")
     saving.save(prefix_of(path), sources)
 
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
 from unirms.checkpoints.checkpoint import Checkpoint
 from unirms.checkpoints.tensors import SIZES
-from unirms.errors import CheckpointError
+from unirms.errors import CheckpointError, as_given, some
 from unirms.state import WEIGHTS
 
 from ..spool import Spool
 from . import configs
 from .files import Tensor
-from .optimizers import Optimizer, Source, check_name
+from .optimizers import BATCHES, Optimizer, Source, check_name
 
 # Usual names of the model's part, in the order in which they are looked for.
 MODEL_KEYS: Final = ("model", "model_state_dict", "state_dict", "module", "net", "network", "weights", "params")
@@ -60,6 +61,10 @@ def checkpoint(source: Source, data: Any, format_: str, spool: Spool) -> Checkpo
     parts = parts_of(source, data)
     notes: list[str] = []
     weights = weights_of(source, parts.model)
+    left_out = _left_out(source, parts.model, weights)
+    if left_out:
+        told = some(left_out, show=str)
+        notes.append(f"left out: {told}; if the new model needs them, give --like a checkpoint of it")
     if parts.optimizer is None:
         stored = {name: one.stored(spool) for name, one in weights.items()}
         notes.append("it has no state of an optimizer")
@@ -85,18 +90,26 @@ def checkpoint(source: Source, data: Any, format_: str, spool: Spool) -> Checkpo
 
 def _nested(data: Any, depth: int, key: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
     """Yield all dictionaries in the data, the outer before the inner, with their keys."""
-    todo: list[tuple[str, Any, int]] = [(key, data, depth)]
+    todo: deque[tuple[str, Any, int]] = deque([(key, data, depth)])
     seen: set[int] = set()
     while todo:
-        key, node, left = todo.pop(0)
-        if id(node) in seen or left < 0:
+        key, node, left = todo.popleft()
+        if id(node) in seen:
             continue
         seen.add(id(node))
         if isinstance(node, dict):
             yield key, node
-            todo += [(str(name), value, left - 1) for name, value in node.items() if isinstance(name, (str, int))]
-        elif isinstance(node, (list, tuple)):
-            todo += [(key, value, left - 1) for value in node]
+        if left > 0:
+            todo += ((name, value, left - 1) for name, value in _containers(key, node))
+
+
+def _containers(key: str, node: Any) -> Iterator[tuple[str, Any]]:
+    """Yield what is directly in a dictionary or a list and can have dictionaries in it; in a list, by its own key."""
+    if isinstance(node, dict):
+        named: Iterable[tuple[str, Any]] = ((str(k), value) for k, value in node.items() if isinstance(k, (str, int)))
+    else:
+        named = ((key, value) for value in node) if isinstance(node, (list, tuple)) else ()
+    return ((name, value) for name, value in named if isinstance(value, (dict, list, tuple)))
 
 
 def _is_optimizer(data: dict[Any, Any]) -> bool:
@@ -115,3 +128,20 @@ def weights_of(source: Source, model: dict[Any, Any] | None) -> dict[str, Tensor
             check_name(source, name)
             found.setdefault(tensor.key, (name, tensor))
     return dict(found.values())
+
+
+def _left_out(source: Source, model: dict[Any, Any] | None, weights: Mapping[str, Tensor]) -> list[str]:
+    """Return the tensors of a model that are no weights of their own, with the reason; `load_state_dict` wants them.
+
+    The counts of a batch normalization are none of them: they are made anew.
+    """
+    first = {one.key: name for name, one in weights.items()}
+    found = []
+    for name, node in (model or {}).items():
+        tensor = source.tensor(node)
+        if tensor is None or not isinstance(name, str) or name in weights or name.endswith(BATCHES):
+            continue
+        known = first.get(tensor.key) if tensor.dtype in SIZES else None
+        reason = f"of dtype {tensor.dtype}" if known is None else f"the same as {as_given(known)}"
+        found.append(f"{as_given(name)} ({reason})")
+    return found

@@ -112,7 +112,7 @@ class Folder:
 def read(path: Path, spool: Path) -> Checkpoint:
     """Return what a folder of `torch.distributed.checkpoint` holds; see `unirms.checkpoints.formats.Format`."""
     folder = read_folder(path)
-    return dicts.checkpoint(folder, folder.data, FORMAT, Spool(spool))
+    return dicts.checkpoint(folder, folder.data, FORMAT, Spool(spool, path))
 
 
 def write(path: Path, content: Outgoing, like: Path | None) -> None:

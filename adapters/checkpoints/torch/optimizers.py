@@ -12,16 +12,18 @@ from unirms import dialects
 from unirms.checkpoints.naming import plain, problem
 from unirms.checkpoints.tensors import SIZES, Stored
 from unirms.config import RMSPropConfig
-from unirms.errors import CheckpointError, some
-from unirms.state import GRADIENT_SUM
+from unirms.errors import CheckpointError, as_given, some
+from unirms.state import GRADIENT_SUM, MOST_STEPS
 
 from ...torch import CONFIG, accumulators
 from ...torch.accumulators import COUNT, MICRO_STEP, SLOTS, SUM
 from ..spool import Spool
 from .files import Tensor
 
-# What a batch normalization keeps beside its parameters.
-_BUFFERS: Final = ("running_mean", "running_var", "num_batches_tracked")
+MEAN, BATCHES = "running_mean", "num_batches_tracked"
+"""Of a batch normalization: where it is told by, and where it counts its batches."""
+# What it keeps beside its parameters.
+_BUFFERS: Final = (MEAN, "running_var", BATCHES)
 # The classes whose files are told by the keys of their groups; the first has keys that the second has not.
 _DIALECTS: Final = ("timm", "torch")
 
@@ -98,15 +100,15 @@ class Optimizer:
         if not any(self.entries):
             return 0
         steps = [number(self.source, entry["step"]) for entry in self.entries if "step" in entry]
-        # A double holds all integers up to there.
-        if not all(0 <= step <= 2**53 and step == int(step) for step in steps):
-            raise CheckpointError(f"{self.source.place} is damaged: it counts {steps[0]!r} updates")
+        wrong = [step for step in steps if not 0 <= step <= MOST_STEPS or step != int(step)]
+        if wrong:
+            raise CheckpointError(f"{self.source.place} is damaged: its count of updates is {as_given(wrong[0])}")
         return int(max(steps)) if steps else None
 
     def micro_step(self) -> int:
         """Return how many gradients are gathered since the last update."""
         counts = [entry[MICRO_STEP] for entry in self.entries if MICRO_STEP in entry]
-        if not all(isinstance(count, int) and 0 <= count <= 2**53 for count in counts):
+        if not all(isinstance(count, int) and 0 <= count <= MOST_STEPS for count in counts):
             raise CheckpointError(f"{self.source.place} is damaged: it counts gathered gradients by no number")
         return max([0, *map(int, counts)])
 

@@ -19,7 +19,7 @@ def read(path: Path, spool: Path) -> Checkpoint:
     No code of the file is run: of what `torch.load(weights_only=True)` accepts, tensors and plain data are read.
     """
     file = files.read(path)
-    return dicts.checkpoint(file, file.data, FORMAT, Spool(spool))
+    return dicts.checkpoint(file, file.data, FORMAT, Spool(spool, path))
 
 
 def write(path: Path, content: Outgoing, like: Path | None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -13,17 +13,16 @@ from unirms.checkpoints.checkpoint import Outgoing
 from unirms.checkpoints.naming import plain
 from unirms.config import RMSPropConfig
 from unirms.errors import CheckpointError, UnirmsError
-from unirms.state import GRADIENT_SUM, WEIGHTS
+from unirms.state import GRADIENT_SUM, MOST_STEPS, WEIGHTS
 
 from ...torch import ADAPTER, CONFIG, UniRMSProp, accumulators, groups, schedules
 from ...torch.accumulators import COUNT, MICRO_STEP, SLOTS, SUM
 from .dicts import Parts, weights_of
-from .optimizers import Optimizer, Source
+from .optimizers import BATCHES, MEAN, Optimizer, Source
 from .saving import Fresh
 
 Id = Callable[[int, str], Any]
-# Where normalizations count their batches, and what is beside it.
-_MEAN, _BATCHES = "running_mean", "num_batches_tracked"
+_MOST_BATCHES: Final = 2**63 - 1  # they are counted in 64 bits
 
 
 def made_anew(content: Outgoing, id_of: Id = lambda index, name: index) -> dict[str, Any]:
@@ -102,6 +101,10 @@ class _Live:
     def of(content: Outgoing) -> _Live:
         if content.config is None:
             raise CheckpointError("nobody has said what the optimizer is to compute; its config is missing")
+        if max(content.step or 0, content.micro_step) > MOST_STEPS:
+            raise CheckpointError(
+                f"the state has a step or a micro_step beyond {MOST_STEPS}, more than PyTorch's class can count"
+            )
         params = {
             name: torch.empty(moving.shape, dtype=getattr(torch, moving.dtype), device="meta")
             for name, moving in content.tensors["mean_square"].items()
@@ -144,12 +147,12 @@ def _built(config: RMSPropConfig, params: Mapping[str, torch.Tensor], stock: boo
 def _model(content: Outgoing) -> dict[str, Any]:
     """Return the state dictionary of the model, with the counts that PyTorch's normalizations miss otherwise."""
     each = 1 if content.config is None else content.config.gradient_accumulation_steps
-    batches = each * (content.step or 0) + content.micro_step
+    batches = min(each * (content.step or 0) + content.micro_step, _MOST_BATCHES)
     found: dict[str, Any] = {}
     for name, moving in content.tensors[WEIGHTS].items():
         found[name] = Fresh.of(moving)
-        if name.endswith(f".{_MEAN}") or name == _MEAN:
-            found[name.removesuffix(_MEAN) + _BATCHES] = Fresh.scalar(batches, "int64")
+        if name.endswith(f".{MEAN}") or name == MEAN:
+            found[name.removesuffix(MEAN) + BATCHES] = Fresh.scalar(batches, "int64")
     return found
 
 
