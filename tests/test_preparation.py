@@ -135,7 +135,7 @@ def test_every_parameter_is_in_one_group_and_every_group_has_some():
     assert [member.group for member in found] == [None, 0, 1, 0]  # the first that matches wins
     assert [member.rate_factor for member in found] == [1, 2, 3, 2]
     assert [member.config.initial_learning_rate for member in found] == pytest.approx([0.1, 0.2, 0.3, 0.2])
-    with pytest.raises(UnsupportedError, match=r"groups\.1 matches no parameter: none of body.w is called head"):
+    with pytest.raises(UnsupportedError, match=r"groups\.1 matches no parameter: none of 'body.w' is called head"):
         members(config.replace(groups=[{"match": "*"}, {"match": "head.*"}]), ["body.w"])
     with pytest.raises(UnsupportedError, match=r"no multiple of the config's learning_rate=0\.0"):
         members(config.replace(learning_rate=0.0), ["bias", "a.bias", "head.w"])
