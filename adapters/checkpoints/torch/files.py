@@ -91,8 +91,6 @@ _ZIP_ERRORS: Final = (
 )
 # The first pickle of the older format: PyTorch's magic number.
 _MAGIC: Final = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-# Bytes of a pickle that are read: those of a million tensors.
-_LONGEST_PICKLE: Final = 1 << 28
 
 
 @dataclass(frozen=True)
@@ -251,7 +249,7 @@ def content_of(record: Record, place: str) -> bytes:
     Raises:
         CheckpointError: it is too long for one.
     """
-    if record.bytes > _LONGEST_PICKLE:
+    if record.bytes > pickles.MOST_BYTES:
         raise CheckpointError(f"{place} has a pickle of {record.bytes} bytes, which is not read")
     with record.path.open("rb") as file:
         file.seek(record.offset)
