@@ -31,6 +31,7 @@ from unirms import (
     UnknownNameError,
     UnrepresentableError,
     UnsupportedError,
+    grouping,
 )
 from unirms.checkpoints import calling, migrating, placing, recognizing, settling, targets
 from unirms.checkpoints.checkpoint import Checkpoint
@@ -131,8 +132,8 @@ def test_groups_go_on_holding_for_the_same_parameters_under_their_new_names(tmp_
 
 def test_a_config_whose_patterns_still_fit_keeps_them():
     config = CONFIG.replace(groups=[{"match": "*bias", "learning_rate_factor": 0.5}])
-    assert targets.renamed(config, [("a.bias", "a/bias"), ("a.weight", "a/kernel")]) is config
-    left = targets.renamed(config, [("a.weight", "a/kernel/bias")])
+    assert grouping.renamed(config, [("a.bias", "a/bias"), ("a.weight", "a/kernel")]) is config
+    left = grouping.renamed(config, [("a.weight", "a/kernel/bias")])
     assert left.groups == ()
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 from unirms import registry
 from unirms.config import RMSPropConfig
 from unirms.errors import ConfigError, FidelityWarning, UnrepresentableError, UnsupportedError
-from unirms.grouping import members
+from unirms.grouping import members, renamed
 from unirms.moving.maps import Layout, ParameterMap
 from unirms.moving.planning import Destination, Spec, moved, rate_after
 from unirms.names import matches
@@ -111,7 +111,8 @@ def averaged(optimizer: Any) -> Iterator[None]:
 def state_of(optimizer: Any, *, model: Any = None) -> OptimizerState:
     """Return the accumulators of a live optimizer as NumPy arrays, by parameter name, with what it takes to go on.
 
-    The state of an optimizer that no config describes has none; `config_of` says why.
+    The state of an optimizer that no config describes has none; `config_of` says why. With a model, parameters have the
+    names that they have there; without one, those that the optimizer has: numbers, for PyTorch's own.
 
     Args:
         optimizer: any stock or exact RMSProp.
@@ -123,11 +124,11 @@ def state_of(optimizer: Any, *, model: Any = None) -> OptimizerState:
     """
     adapter = registry.adapter_of(optimizer)
     state = adapter.state_of(optimizer)
-    if model is not None:
-        weights = {one.name: adapter.array_of(one.value) for one in adapter.weights_of(model)}
-        state = replace(state, weights=weights)
+    weights = [] if model is None else adapter.weights_of(model)
+    names = _names_in(weights, adapter.parameters_of(optimizer)) if weights else {}
+    state = replace(state.renamed(names), weights={one.name: adapter.array_of(one.value) for one in weights})
     try:
-        config = adapter.config_of(optimizer)
+        config = renamed(adapter.config_of(optimizer), names.items())
     except (UnsupportedError, ConfigError):  # its hyperparameters are none that a config says; the arrays are there
         return state
     return replace(state, config=config, learning_rate=rate_after(config, state))
@@ -167,17 +168,28 @@ def restore(
     adapter = registry.adapter_of(optimizer)
     tensors = None if model is None else {one.name: one for one in adapter.weights_of(model)}
     parameters = adapter.parameters_of(optimizer)
+    own = _names_in(list((tensors or {}).values()), parameters)
     to = Destination(
-        adapter.config_of(optimizer),
-        {one.name: Spec(one.shape, one.dtype) for one in parameters},
+        renamed(adapter.config_of(optimizer), own.items()),
+        {own[one.name]: Spec(one.shape, one.dtype) for one in parameters},
         None if tensors is None else {name: Spec(one.shape, one.dtype) for name, one in tensors.items()},
     )
     known = [*state.mean_square, *(name for name in state.weights if name not in state.mean_square)]
     arrived = moved(state, to, ParameterMap.of(names, layout, known=known))
-    adapter.restore(optimizer, arrived)
+    adapter.restore(optimizer, arrived.renamed({name: of for of, name in own.items()}))
     for name, array in arrived.weights.items():
         if tensors is not None:
             adapter.assign(tensors[name].value, array)
+
+
+def _names_in(weights: Sequence[NamedParameter], parameters: Sequence[NamedParameter]) -> dict[str, str]:
+    """Return what a model calls the parameters of an optimizer, by the names that this gives them itself.
+
+    Those may be others: numbers in PyTorch, and `linear_0.w_0` in PaddlePaddle.
+    """
+    called = {id(one.value): one.name for one in reversed(weights)}
+    names = {one.name: called.get(id(one.value), one.name) for one in parameters}
+    return names if len(set(names.values())) == len(names) else {name: name for name in names}
 
 
 def _for_these(config: RMSPropConfig, params: Sequence[NamedParameter]) -> RMSPropConfig:

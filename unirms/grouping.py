@@ -5,12 +5,14 @@ The reference and every adapter ask here, so that a name falls into the same gro
 
 from __future__ import annotations
 
+import glob
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import RMSPropConfig
 from unirms.errors import UnsupportedError, some
+from unirms.names import PRESETS, REGEX_PREFIX, matches
 from unirms.schedules import AnySchedule
 
 
@@ -85,6 +87,40 @@ def with_rate(config: RMSPropConfig, rate: float | AnySchedule) -> RMSPropConfig
         for group in config.groups
     )
     return config.replace(learning_rate=rate, groups=groups)
+
+
+def renamed(config: RMSPropConfig, pairs: Iterable[tuple[str, str]]) -> RMSPropConfig:
+    """Return the config whose name patterns say of the parameters at the target what they say of those at the source.
+
+    Args:
+        config: its patterns are for the names at the source.
+        pairs: source name and target name of each parameter.
+    """
+    pairs = list(pairs)
+    exempt = config.no_weight_decay
+    same = all(
+        config.group_of(here) == config.group_of(there) and matches(here, exempt) == matches(there, exempt)
+        for here, there in pairs
+    )
+    if same:
+        return config
+    members = [
+        [there for here, there in pairs if config.group_of(here) == index] for index in range(len(config.groups))
+    ]
+    return config.replace(
+        groups=tuple(
+            group.model_copy(update={"match": tuple(_exactly(name) for name in found)})
+            for group, found in zip(config.groups, members, strict=True)
+            if found
+        ),
+        no_weight_decay=tuple(_exactly(there) for here, there in pairs if matches(here, exempt)),
+    )
+
+
+def _exactly(name: str) -> str:
+    """Return the pattern that matches one name and no other."""
+    special = name in PRESETS or name.startswith(REGEX_PREFIX)
+    return f"[{name[0]}]{glob.escape(name[1:])}" if special else glob.escape(name)
 
 
 def _split(names: Sequence[str], group_of: dict[str, int | None]) -> list[list[str]]:

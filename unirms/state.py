@@ -127,6 +127,15 @@ class OptimizerState:
             problems += [f"the state has a {kind} of {name!r}, and no mean_square" for name in strays]
         return problems
 
+    def renamed(self, names: Mapping[str, str]) -> OptimizerState:
+        """Return the state with other names of parameters; the weights, which have the model's, keep theirs."""
+        changes: dict[str, Any] = {
+            kind: {names.get(name, name): array for name, array in held.items()}
+            for kind, held in self.tensors().items()
+            if kind != WEIGHTS
+        }
+        return replace(self, **changes)
+
     def without(self, *kinds: str, parameters: Iterable[str] = ()) -> OptimizerState:
         """Return the state without slots that the optimizer to come does not keep, or without its weights.
 

@@ -52,7 +52,13 @@ def config_of(optimizer: Any) -> RMSPropConfig:
 def parameters_of(optimizer: Any) -> list[NamedParameter]:
     """Return what an optimizer updates; see `Adapter.parameters_of`."""
     known = _known(optimizer)
-    return [NamedParameter(known[param.name].name, param, dtype_of(param)) for param in _every_parameter(optimizer)]
+    updated = {name for made in optimizer._accumulators.values() for name in made}
+    return [
+        NamedParameter(known[param.name].name, param, dtype_of(param))
+        for param in _every_parameter(optimizer)
+        # `Layer.parameters()` has the running means of a normalization among them, which no gradient ever reaches.
+        if not param.stop_gradient or param.name in updated
+    ]
 
 
 def state_of(optimizer: Any) -> OptimizerState:

@@ -2,10 +2,13 @@
 
 import json
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import unirms
 from unirms import build, config_of
 from unirms.cli import app
 from unirms.files import load
@@ -101,3 +104,40 @@ def test_what_is_trained_stands_before_what_is_not_in_every_framework(place):
     shapes = list(shapes_of(some_models.make()).items())
     assert [len(shape) for _, shape in shapes] == [2, 1, 1, 1, 2, 1, 1, 1]
     assert ["mean" in shapes[-2][0], "var" in shapes[-1][0]] == [True, True]
+
+
+OPTIMIZERS = {
+    "torch": "import torch\ndef optimize(model):\n    return torch.optim.RMSprop(model.parameters(), momentum=0.9)\n",
+    "keras": "import keras\ndef optimize(model):\n    optimizer = keras.optimizers.RMSprop(momentum=0.9)\n"
+    "    optimizer.build(model.trainable_variables)\n    return optimizer\n",
+    "mindspore": "from mindspore import nn\ndef optimize(model):\n"
+    "    return nn.RMSProp(model.trainable_params(), momentum=0.9)\n",
+    "paddle": "import paddle\ndef optimize(model):\n"
+    "    return paddle.optimizer.RMSProp(0.01, momentum=0.9, parameters=model.parameters())\n",
+}
+
+
+def test_with_a_model_the_state_of_the_usual_optimizer_has_the_names_of_its_weights(place, framework):
+    """PyTorch's own optimizer has numbers for names, and Paddle's has other names, and running means among them."""
+    (place / "some_models.py").write_text(MODELS[framework] + OPTIMIZERS[framework])
+    import some_models
+
+    models = [some_models.make() for _ in range(2)]
+    state, other = (unirms.state_of(some_models.optimize(model), model=model) for model in models)
+    trained = [name for name in state.weights if "mean" not in name and "var" not in name]
+    assert set(state.mean_square) == set(trained)
+    assert len(trained) == 6
+    assert state.momentum.keys() == state.mean_square.keys()
+    changed = {
+        kind: {name: one + 0.5 for name, one in getattr(state, kind).items()} for kind in ("mean_square", "momentum")
+    }
+    moved = replace(state, **changed)
+    optimizer = some_models.optimize(models[1])
+    there = list(other.weights)  # Keras's second model has another name
+    unirms.restore(optimizer, moved, model=models[1], names=dict(zip(state.weights, there, strict=True)))
+    arrived = unirms.state_of(optimizer, model=models[1])
+    for here, name in zip(state.weights, there, strict=True):
+        assert np.array_equal(arrived.weights[name], state.weights[here])
+        if here in trained:
+            assert np.array_equal(arrived.mean_square[name], moved.mean_square[here])
+            assert np.array_equal(arrived.momentum[name], moved.momentum[here])

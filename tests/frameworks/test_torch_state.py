@@ -262,7 +262,7 @@ def grouped(net, **options):
     return torch.optim.RMSprop([body, {"params": [net[1].weight, net[1].bias]}], lr=1e-2, momentum=0.9)
 
 
-def test_groups_without_names_have_numbers(tmp_path):
+def test_groups_without_names_have_numbers_or_the_names_of_the_model(tmp_path):
     nets = []
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -275,10 +275,13 @@ def test_groups_without_names_have_numbers(tmp_path):
             optimizers[index].step()
 
     steps(0, 3)
+    alone = unirms.state_of(optimizers[0])
+    assert list(alone.mean_square) == ["0", "1", "2", "3"]
+    assert [alone.config.for_parameter(name).learning_rate for name in "0123"] == [1e-3, 1e-3, 1e-2, 1e-2]
     state = unirms.state_of(optimizers[0], model=nets[0])
-    assert list(state.mean_square) == ["0", "1", "2", "3"]
-    assert state.config.for_parameter("1").learning_rate == 1e-3
-    assert state.config.for_parameter("2").learning_rate == 1e-2
+    assert list(state.mean_square) == list(state.weights)
+    assert state.config.for_parameter("0.bias").learning_rate == 1e-3
+    assert state.config.for_parameter("1.weight").learning_rate == 1e-2
     assert list(state.weights) == list(nets[0].state_dict())
     state.save(tmp_path / "s.safetensors")
     unirms.restore(optimizers[1], unirms.OptimizerState.load(tmp_path / "s.safetensors"), model=nets[1])

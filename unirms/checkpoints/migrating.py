@@ -19,7 +19,7 @@ from unirms.checkpoints.inspecting import opened
 from unirms.checkpoints.naming import keywords, plain, problem
 from unirms.checkpoints.placing import placing
 from unirms.checkpoints.settling import Settled, settled
-from unirms.checkpoints.targets import Names, destination, mapped, renamed
+from unirms.checkpoints.targets import Names, destination, mapped
 from unirms.checkpoints.tensors import Moving
 from unirms.config import RMSPropConfig
 from unirms.errors import (
@@ -31,6 +31,7 @@ from unirms.errors import (
     UnrepresentableError,
     some,
 )
+from unirms.grouping import renamed
 from unirms.moving import ParameterMap, Plan, plan
 from unirms.moving.maps import Layout
 from unirms.moving.planning import warn

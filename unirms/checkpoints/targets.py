@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import glob
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from unirms.checkpoints.checkpoint import Checkpoint
@@ -14,7 +13,6 @@ from unirms.errors import StateError
 from unirms.moving import Destination, ParameterMap, Spec
 from unirms.moving.maps import Layout
 from unirms.moving.matching import match
-from unirms.names import PRESETS, REGEX_PREFIX, matches
 from unirms.state import WEIGHTS
 
 Names = ParameterMap | Mapping[str, Any] | None
@@ -88,40 +86,6 @@ def destination(
         _specs(parameters) or _turned(slots, names),
         (_specs(there) or _turned(held, names)) if weights else None,
     )
-
-
-def renamed(config: RMSPropConfig, pairs: Iterable[tuple[str, str]]) -> RMSPropConfig:
-    """Return the config whose name patterns say of the parameters at the target what they say of those at the source.
-
-    Args:
-        config: its patterns are for the names at the source.
-        pairs: source name and target name of each parameter.
-    """
-    pairs = list(pairs)
-    exempt = config.no_weight_decay
-    same = all(
-        config.group_of(here) == config.group_of(there) and matches(here, exempt) == matches(there, exempt)
-        for here, there in pairs
-    )
-    if same:
-        return config
-    members = [
-        [there for here, there in pairs if config.group_of(here) == index] for index in range(len(config.groups))
-    ]
-    return config.replace(
-        groups=tuple(
-            group.model_copy(update={"match": tuple(_exactly(name) for name in found)})
-            for group, found in zip(config.groups, members, strict=True)
-            if found
-        ),
-        no_weight_decay=tuple(_exactly(there) for here, there in pairs if matches(here, exempt)),
-    )
-
-
-def _exactly(name: str) -> str:
-    """Return the pattern that matches one name and no other."""
-    special = name in PRESETS or name.startswith(REGEX_PREFIX)
-    return f"[{name[0]}]{glob.escape(name[1:])}" if special else glob.escape(name)
 
 
 def _tensors(held: Checkpoint, *, weights: bool) -> dict[str, Stored]:
