@@ -56,8 +56,8 @@ def parameters_of(optimizer: Any) -> list[NamedParameter]:
     return [
         NamedParameter(known[param.name].name, param, dtype_of(param))
         for param in _every_parameter(optimizer)
-        # `Layer.parameters()` has the running means of a normalization among them, which no gradient ever reaches.
-        if not param.stop_gradient or param.name in updated
+        # For the stock class, `Layer.parameters()` has among them running means, which no gradient ever reaches.
+        if isinstance(optimizer, UniRMSProp) or not param.stop_gradient or param.name in updated
     ]
 
 
