@@ -3,7 +3,6 @@
 import json
 import math
 import os
-import shutil
 import signal
 import stat
 import subprocess
@@ -39,7 +38,7 @@ from unirms.checkpoints.formats import FORMATS
 from unirms.checkpoints.inspecting import inspect, statistics
 from unirms.checkpoints.migrating import migrate
 from unirms.checkpoints.placing import placing as placing_files
-from unirms.checkpoints.tensors import Stored
+from unirms.checkpoints.tensors import PIECE_BYTES, Stored
 from unirms.checkpoints.worker import Answer, Problem, Request
 from unirms.commands.migrate import migrate as migrate_command
 from unirms.commands.state import state as state_command
@@ -1079,10 +1078,23 @@ def peak():
 axes = {f"w{i}": {"to": f"w{i}", "axes": [1, 0]} for i in range(2)}
 migrate(sys.argv[4], sys.argv[2])  # what is loaded at the first use is no part of it
 Path(sys.argv[2]).unlink()
-before, begun = peak(), time.process_time()
-migrate(sys.argv[1], sys.argv[2], names=axes if sys.argv[3] == "turned" else None)
-print(peak() - before, time.process_time() - begun)
+before, seconds = peak(), []
+for _ in range(5):
+    begun = time.process_time()
+    migrate(sys.argv[1], sys.argv[2], names=axes if sys.argv[3] == "turned" else None)
+    seconds.append(time.process_time() - begun)
+print(peak() - before, min(seconds))
 """
+
+
+def copied(source, target):
+    """Copy a file in pieces of the same size; return the time of the processor."""
+    begun, piece = time.process_time(), bytearray(PIECE_BYTES)
+    with source.open("rb", buffering=0) as read, target.open("wb", buffering=0) as written:
+        while count := read.readinto(piece):
+            written.write(memoryview(piece)[:count])
+        os.fsync(written.fileno())
+    return time.process_time() - begun
 
 
 @pytest.mark.slow
@@ -1095,17 +1107,13 @@ def test_a_large_state_moves_in_little_memory_and_about_as_fast_as_it_is_copied(
     OptimizerState(7, held, momentum=held, learning_rate=0.001, config=config).save(source)
     small = tmp_path / "small.safetensors"
     a_state().save(small)
-    own, copying = [], []
-    for turn in range(3):
-        begun = time.process_time()
-        shutil.copyfile(source, tmp_path / f"copy{turn}")
-        copying.append(time.process_time() - begun)
-        command = [sys.executable, "-c", MEASURED, source, tmp_path / f"target{turn}.safetensors", way, small]
-        memory, seconds = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
-        own.append(float(seconds))
-        # A tensor that is turned is in memory once, and pieces of 4 MiB beside it; others are pieces alone.
-        assert int(memory) < (1.2 * largest if way == "turned" else 0.4 * largest)
-    # Time of the processor, which a busy machine changes less than that of the clock. Measured: 2 times that of a copy,
-    # or 3 to 5 where tensors are turned. Pieces of 4 KiB instead of 4 MiB take 14 and more, and fresh memory for each
-    # piece 7 on a machine without huge pages.
-    assert min(own) < min(copying) * (20 if way == "turned" else 6)
+    # Again and again: a virtual machine gives back memory that has not been in use for some seconds, and the first to
+    # touch it pays for that, up to 0.5 s for this file, whichever of the two it is.
+    copying = min(copied(source, tmp_path / "copy") for _ in range(5))
+    command = [sys.executable, "-c", MEASURED, source, tmp_path / "target.safetensors", way, small]
+    memory, seconds = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    # A tensor that is turned is in memory once, and pieces of 4 MiB beside it; others are pieces alone.
+    assert int(memory) < (1.2 * largest if way == "turned" else 0.4 * largest)
+    # Time of the processor, which a busy machine changes less than that of the clock. Measured: 1.5 to 2 times that of
+    # a copy, or 2.4 to 3.4 where tensors are turned. Pieces of 4 KiB instead of 4 MiB take 14 and more.
+    assert float(seconds) < copying * (10 if way == "turned" else 6)
