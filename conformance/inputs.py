@@ -44,7 +44,7 @@ def signs(rng: np.random.Generator, size: int) -> Array:
 
 
 def held_by(values: Array, dtype: str) -> Array:
-    """Return values rounded to `dtype`; bfloat16 as float32 arrays with the lower 16 bits cleared."""
+    """Return values that `dtype` holds, near the given ones; bfloat16 as float32 arrays, cut off after 16 bits."""
     if dtype == "bfloat16":
         bits = np.asarray(values, dtype=np.float32).view(np.uint32)
         return np.asarray((bits & np.uint32(0xFFFF0000)).view(np.float32))

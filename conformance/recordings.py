@@ -14,6 +14,7 @@ from unirms import dialects, reference
 from unirms.config import RMSPropConfig
 from unirms.state import OptimizerState
 
+from .cases import LIMIT_ULP
 from .measures import Error, Ruler
 
 # The class that a file was recorded from -> its dialect.
@@ -25,7 +26,6 @@ DIALECT_OF: Final = {
     "mindspore.nn.RMSProp": "mindspore",
 }
 
-LIMIT_ULP: Final = 32.0
 LIMIT_MOVEMENT: Final = 1e-3
 """A float32 record passes with either: with epsilon 1e-6 or 1e-10 the first steps are g / |g| of a rounded g * g."""
 LIMIT_MOVEMENT_FLOAT64: Final = 1e-12
@@ -68,7 +68,7 @@ class Recording:
         """Return whether the replay is within the limits of its dtype."""
         if self.record["dtype"] == "float64":
             return error.movement <= LIMIT_MOVEMENT_FLOAT64
-        return error.ulp <= LIMIT_ULP or error.movement <= LIMIT_MOVEMENT
+        return error.ulp <= LIMIT_ULP["float32"] or error.movement <= LIMIT_MOVEMENT
 
     def _steps(self) -> Iterator[tuple[dict[str, Any], OptimizerState]]:
         """Yield the reference's parameters and state after each recorded step."""

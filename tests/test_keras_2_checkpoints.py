@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from unirms import RMSPropConfig, reference
+from unirms.adapters.checkpoints.protobuf import integer, message
 from unirms.adapters.checkpoints.tensorflow import checkpoint, table
 from unirms.adapters.checkpoints.tensorflow.bundle import entries
-from unirms.adapters.checkpoints.tensorflow.messages import integer, message
 from unirms.adapters.checkpoints.tensorflow.object_graph import Graph
 from unirms.checkpoints import recognizing
 from unirms.errors import CheckpointError

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from unirms.conformance.cases import AT_LEAST
-from unirms.conformance.report import TRAIN_LIMITS, Report
-from unirms.conformance.results import CaseResult, Failure, Hello, TrainResult
+from unirms.conformance.report import PORT_LIMIT, TRAIN_LIMITS, Report
+from unirms.conformance.results import CaseResult, Failure, Hello, PortResult, TrainResult
 from unirms.conformance.training import CONFIGS, Digits, agreement, digits, train_in_numpy
 from unirms.registry import FRAMEWORKS
 
@@ -28,7 +28,15 @@ def test_the_report_passes_in_all_four_frameworks(tmp_path):
     # Why the project exists: plain ports end elsewhere, unirms's optimizers do not.
     apart = {frozenset(pair["frameworks"]): pair["relative"] for pair in report["plain_port"]["apart"]}
     assert apart[frozenset({"torch", "keras"})] > 0.1
-    assert report["plain_port"]["apart_with_unirms"] < 1e-6
+    assert report["plain_port"]["apart_with_unirms"] <= PORT_LIMIT
+
+
+def test_optimizers_of_unirms_that_end_apart_fail_the_report():
+    report = Report(["torch", "paddle"], with_cases=False)
+    for name, end in (("torch", 0.5), ("paddle", 0.5 + 1e-6)):
+        report.add(Hello(framework=name, versions={}, python="3.11", cases=0))
+        report.add(PortResult(framework=name, target="", movement=[0.1], exact_movement=[end]))
+    assert [problem[:25] for problem in report.problems()] == ["unirms's optimizers end 2"]
 
 
 def test_results_and_trainings_that_did_not_come_fail_the_report():

@@ -12,6 +12,7 @@ from mindspore.experimental import optim as experimental
 import unirms
 from unirms import ParameterGroup, RMSPropConfig, schedules
 from unirms.adapters.checkpoints.mindspore import saved as checkpoints
+from unirms.adapters.checkpoints.mindspore import writing
 from unirms.adapters.checkpoints.mindspore import wire
 from unirms.checkpoints.checkpoint import Outgoing
 from unirms.checkpoints.tensors import Moving, Stored
@@ -321,7 +322,7 @@ def test_a_slot_that_the_other_file_has_not_gets_its_prefix(driver, tmp_path):
 
 
 def test_large_tensors_come_in_slices(driver, tmp_path, spool, monkeypatch):
-    monkeypatch.setattr(checkpoints, "SLICE_BYTES", 28)
+    monkeypatch.setattr(writing, "SLICE_BYTES", 28)
     run = started(driver, RICH)
     walk(run, range(4))
     path = tmp_path / "out.ckpt"

@@ -25,6 +25,7 @@ from typing import Final
 
 from unirms.errors import CheckpointError, as_given
 
+from ..protobuf import BYTES, VARINT, integer, message, message_head
 from ..stretches import pieces_of
 
 SLICE_BYTES: Final = 512 << 20
@@ -39,7 +40,6 @@ MOST_LETTERS: Final = 1 << 26
 MOST_AXES: Final = 32
 _CRC_BYTES: Final = len(CRC) + 10
 _ENCRYPTED: Final = b"\xd8^:\x7f"
-_VARINT, _BYTES = 0, 2
 
 
 @dataclass(frozen=True)
@@ -119,26 +119,10 @@ def head(tag: str, dims: tuple[int, ...], dtype: str, length: int) -> bytes:
         name = tag.encode()
     except UnicodeEncodeError:
         raise CheckpointError(f"the name {as_given(tag)} cannot be written: it is no text of Unicode") from None
-    tensor = b"".join(_key(1, _VARINT) + _varint(dim) for dim in dims)
-    tensor += _field(2, dtype.encode()) + _key(3, _BYTES) + _varint(length)
-    value = _field(1, name) + _key(2, _BYTES) + _varint(len(tensor) + length) + tensor
-    return _key(1, _BYTES) + _varint(len(value) + length) + value
-
-
-def _field(number: int, data: bytes) -> bytes:
-    return _key(number, _BYTES) + _varint(len(data)) + data
-
-
-def _key(number: int, kind: int) -> bytes:
-    return bytes([number << 3 | kind])
-
-
-def _varint(number: int) -> bytes:
-    data = bytearray()
-    while number >= 0x80:
-        data.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*data, number])
+    tensor = b"".join(integer(1, dim, always=True) for dim in dims)
+    tensor += message(2, dtype.encode()) + message_head(3, length)
+    value = message(1, name) + message_head(2, len(tensor) + length) + tensor
+    return message_head(1, len(value) + length) + value
 
 
 def _check(file: BufferedReader, length: int, path: Path) -> bool:
@@ -250,9 +234,9 @@ class _Reader:
             start = at
             key, at = self._number(at, place.end)
             number, at = self._number(at, place.end)
-            if key & 7 == _VARINT:
+            if key & 7 == VARINT:
                 yield _Field(key >> 3, number, start)
-            elif key & 7 == _BYTES and number <= place.end - at:
+            elif key & 7 == BYTES and number <= place.end - at:
                 yield _Field(key >> 3, Part(at, number), start)
                 at += number
             else:

@@ -22,14 +22,15 @@ def read(path: Path, spool: Path) -> Checkpoint:
     Beside a .pdopt the .pdparams of the same name is looked at, and the other way round. No code of a file is run, and
     PaddlePaddle need not be installed.
     """
-    sources = [tensors.load(file) for file in files_of(path)]
+    files = files_of(path)
+    sources = [tensors.load(file) for file in files]
     optimizer = dicts.optimizer_in(sources)
     model = dicts.model_in(sources, optimizer)
     if optimizer is None and model is None:
         raise CheckpointError(
             f"{plain(path.name)} holds no tensors; an optimizer of Paddle's has none before its first step"
         )
-    return reading.checkpoint(optimizer, model, FORMAT, Spool(spool))
+    return reading.checkpoint(optimizer, model, FORMAT, Spool(spool, *files))
 
 
 def write(path: Path, content: Outgoing, like: Path | None) -> None:

@@ -18,8 +18,8 @@ from unirms.checkpoints.naming import plain
 from unirms.checkpoints.tensors import PIECE_BYTES, SIZES, Stored
 from unirms.errors import CheckpointError
 
+from ..protobuf import fields, first, varint
 from . import table
-from .messages import fields, first, varint
 
 INDEX: Final = ".index"
 _DTYPES: Final = {1: "float32", 2: "float64", 8: "complex64", 14: "bfloat16", 18: "complex128", 19: "float16"}

@@ -11,7 +11,7 @@ from typing import Final
 
 from unirms.errors import CheckpointError
 
-from .messages import fields
+from ..protobuf import fields
 
 KEY: Final = "_CHECKPOINTABLE_OBJECT_GRAPH"
 

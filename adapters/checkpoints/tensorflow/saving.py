@@ -20,9 +20,9 @@ from unirms.checkpoints.tensors import SIZES
 from unirms.errors import CheckpointError
 from unirms.moving.moves import converted
 
+from ..protobuf import fixed32, integer, message
 from . import table
 from .bundle import CODES, INDEX, Entry, data_file
-from .messages import fixed32, integer, message
 
 _HEADER: Final = integer(1, 1) + message(3, integer(1, 1))
 """One data file, of little-endian numbers (0, which is not written), by a writer of the version 1."""

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from itertools import takewhile
 from typing import IO, Final
 
-from .messages import as_varint, varint
+from ..protobuf import as_varint, varint
 
 MAGIC: Final = 0xDB4775248B80FB57
 _FOOTER: Final = 48

@@ -6,7 +6,8 @@ import struct
 from collections.abc import Iterator
 from typing import Any, Final
 
-_VARINT, _EIGHT, _BYTES, _FOUR = 0, 1, 2, 5
+VARINT, _EIGHT, BYTES, _FOUR = 0, 1, 2, 5
+"""How the value of a field is encoded: the lower three bits of what stands before it."""
 _WIDTHS: Final = {_EIGHT: 8, _FOUR: 4}
 
 
@@ -20,11 +21,11 @@ def fields(data: bytes) -> Iterator[tuple[int, Any]]:
     while position < len(data):
         tag, position = varint(data, position)
         number, kind = tag >> 3, tag & 7
-        if kind == _VARINT:
+        if kind == VARINT:
             value, position = varint(data, position)
             yield number, value
             continue
-        if kind == _BYTES:
+        if kind == BYTES:
             length, position = varint(data, position)
         elif kind in _WIDTHS:
             length = _WIDTHS[kind]
@@ -71,9 +72,9 @@ def as_varint(number: int) -> bytes:
     return bytes([*data, number])
 
 
-def integer(number: int, value: int) -> bytes:
-    """Return a field that is an integer; nothing for 0, which a field has that is not there."""
-    return as_varint(number << 3 | _VARINT) + as_varint(value) if value else b""
+def integer(number: int, value: int, *, always: bool = False) -> bytes:
+    """Return a field that is an integer; nothing for 0, which a field has that is not there, except `always`."""
+    return as_varint(number << 3 | VARINT) + as_varint(value) if value or always else b""
 
 
 def fixed32(number: int, value: int) -> bytes:
@@ -83,4 +84,9 @@ def fixed32(number: int, value: int) -> bytes:
 
 def message(number: int, data: bytes) -> bytes:
     """Return a field that is a message, or text."""
-    return as_varint(number << 3 | _BYTES) + as_varint(len(data)) + data
+    return message_head(number, len(data)) + data
+
+
+def message_head(number: int, length: int) -> bytes:
+    """Return what stands before the `length` bytes of a message, text or bytes."""
+    return as_varint(number << 3 | BYTES) + as_varint(length)
