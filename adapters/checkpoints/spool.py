@@ -26,13 +26,13 @@ class Spool:
 
     Attributes:
         file: its path; the file is made with the first tensor.
-        sources: the files and folders that the tensors come from; none where they cannot be more than those have.
+        source: the file or folder that the tensors come from; None where they cannot be more than it has.
     """
 
-    def __init__(self, folder: Path, *sources: Path) -> None:
+    def __init__(self, folder: Path, source: Path | None = None) -> None:
         self.file = folder / "tensors"
-        self.sources = sources
-        self._most = _MOST_TIMES * sum(map(_size, sources)) + _ALWAYS if sources else None
+        self.source = source
+        self._most = None if source is None else _MOST_TIMES * _size(source) + _ALWAYS
         self._end = 0
         self._constants: dict[tuple[str, tuple[int, ...], float], Stored] = {}
 
@@ -43,9 +43,9 @@ class Spool:
             CheckpointError: the tensors are far more than the file that they come from.
         """
         stored = Stored(path=str(self.file), offset=self._end, dtype=dtype, shape=shape)
-        if self._most is not None and self._end + stored.bytes > self._most:
+        if self.source is not None and self._most is not None and self._end + stored.bytes > self._most:
             raise CheckpointError(
-                f"{plain(self.sources[0].name)} has tensors that share their elements, and would take more than "
+                f"{plain(self.source.name)} has tensors that share their elements, and would take more than "
                 f"{self._most} bytes as copies; save them as tensors of their own"
             )
         with self.file.open("ab") as file:

@@ -12,8 +12,7 @@ from mindspore.experimental import optim as experimental
 import unirms
 from unirms import ParameterGroup, RMSPropConfig, schedules
 from unirms.adapters.checkpoints.mindspore import saved as checkpoints
-from unirms.adapters.checkpoints.mindspore import writing
-from unirms.adapters.checkpoints.mindspore import wire
+from unirms.adapters.checkpoints.mindspore import wire, writing
 from unirms.checkpoints.checkpoint import Outgoing
 from unirms.checkpoints.tensors import Moving, Stored
 from unirms.conformance.measures import same_bits

@@ -22,15 +22,14 @@ def read(path: Path, spool: Path) -> Checkpoint:
     Beside a .pdopt the .pdparams of the same name is looked at, and the other way round. No code of a file is run, and
     PaddlePaddle need not be installed.
     """
-    files = files_of(path)
-    sources = [tensors.load(file) for file in files]
+    sources = [tensors.load(file) for file in files_of(path)]
     optimizer = dicts.optimizer_in(sources)
     model = dicts.model_in(sources, optimizer)
     if optimizer is None and model is None:
         raise CheckpointError(
             f"{plain(path.name)} holds no tensors; an optimizer of Paddle's has none before its first step"
         )
-    return reading.checkpoint(optimizer, model, FORMAT, Spool(spool, *files))
+    return reading.checkpoint(optimizer, model, FORMAT, Spool(spool))
 
 
 def write(path: Path, content: Outgoing, like: Path | None) -> None:
