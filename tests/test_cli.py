@@ -27,6 +27,10 @@ def unirms(*arguments, columns="200"):
         (["parity", "--json", "no/such/folder/x.json"], "unirms: --json no/such/folder/x.json: there is no folder"),
         (["doctor", "--frameworks", "nope"], "unirms: 'nope' is not a framework"),
         (["dialects", "nope"], "unirms: 'nope' is not a dialect that unirms knows"),
+        (
+            ["translate", "--from", "torch", "--to", "keras", "l\x1b[2J\nr=3"],
+            r"unirms: l\x1b[2J\nr=3 is not an argument",
+        ),
     ],
 )
 def test_an_error_is_one_line_and_exit_code_2(arguments, message):

@@ -187,6 +187,12 @@ def test_missing_files_and_folders_are_diagnoses(tmp_path):
     assert [line.split(": ")[1][:4] for line in done.stdout.splitlines()] == ["U501", "U501"]
 
 
+def test_a_name_with_control_characters_is_one_line_of_text(tmp_path):
+    done = run(tmp_path / "a\x1b[2J\nb.yaml")
+    assert r"a\x1b[2J\nb.yaml:1: U501" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+
+
 def test_a_yaml_scalar_that_the_tool_reads_otherwise_is_said_once():
     text = "_target_: torch.optim.RMSprop\ncentered: yes\n"
     assert codes(text, "a.yaml") == ["U109"]

@@ -23,7 +23,7 @@ from unirms.commands.state import state
 from unirms.commands.translate import translate
 from unirms.dialects.base import Dialect
 from unirms.dialects.table import rows
-from unirms.errors import UnirmsError
+from unirms.errors import UnirmsError, one_line
 
 app = typer.Typer(
     name="unirms",
@@ -104,7 +104,8 @@ def main() -> None:
     try:
         app()
     except UnirmsError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"unirms: {error}")
+        line = f"unirms: {one_line(str(error))}"
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(line)
         sys.exit(2)
 
 

@@ -44,9 +44,13 @@ def as_given(value: Any, longest: int = LONGEST) -> str:
 
 def plain(text: str, longest: int) -> str:
     """Return a text for a message: one line, with control characters as escapes, and not too long."""
-    start = text[:longest]  # first: escapes are only longer
-    line = "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in start)
+    line = one_line(text[:longest])  # cut first: escapes are only longer
     return line if len(line) <= longest and len(text) <= longest else f"{line[:longest]}…"
+
+
+def one_line(text: str) -> str:
+    """Return a text as one line that a terminal shows as it is: control characters as escapes."""
+    return "".join(letter if letter.isprintable() else letter.encode("unicode_escape").decode() for letter in text)
 
 
 def some(names: Sequence[str], most: int = 5, show: Callable[[str], str] = as_given) -> str:

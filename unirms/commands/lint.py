@@ -82,7 +82,9 @@ def _prefixes(text: str) -> tuple[str, ...]:
 
 def _text(found: Found) -> list[str]:
     """Return a line for each diagnosis: FILE:LINE: CODE message; fix."""
-    return [f"{path}:{diagnosis.line or 1}: {' '.join(str(diagnosis).split())}" for path, diagnosis in found]
+    from unirms.errors import one_line
+
+    return [one_line(f"{path}:{diagnosis.line or 1}: {' '.join(str(diagnosis).split())}") for path, diagnosis in found]
 
 
 def _json(found: Found) -> list[str]:
