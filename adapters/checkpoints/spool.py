@@ -5,20 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 
-from unirms.checkpoints.naming import plain
+from unirms.checkpoints import sharing
 from unirms.checkpoints.tensors import PIECE_BYTES, SIZES, Stored, parts, raw
-from unirms.errors import CheckpointError
 from unirms.moving.moves import converted
 from unirms.state import Array
-
-# Bytes in the spool for a byte of the file: transposed weights and slots are there once, what parameters start from a
-# few times. And what any file may have.
-_MOST_TIMES: Final = 8
-_ALWAYS: Final = 1 << 26
 
 
 class Spool:
@@ -32,7 +25,7 @@ class Spool:
     def __init__(self, folder: Path, source: Path | None = None) -> None:
         self.file = folder / "tensors"
         self.source = source
-        self._most = None if source is None else _MOST_TIMES * _size(source) + _ALWAYS
+        self._most = None if source is None else sharing.most_bytes([source])
         self._end = 0
         self._constants: dict[tuple[str, tuple[int, ...], float], Stored] = {}
 
@@ -44,10 +37,7 @@ class Spool:
         """
         stored = Stored(path=str(self.file), offset=self._end, dtype=dtype, shape=shape)
         if self.source is not None and self._most is not None and self._end + stored.bytes > self._most:
-            raise CheckpointError(
-                f"{plain(self.source.name)} has tensors that share their elements, and would take more than "
-                f"{self._most} bytes as copies; save them as tensors of their own"
-            )
+            raise sharing.refused(self.source, self._most)
         with self.file.open("ab") as file:
             for chunk in chunks:
                 file.write(chunk)
@@ -80,9 +70,3 @@ class Spool:
             chunks = (piece[: one * SIZES[dtype]] for one in left)
             self._constants[wanted] = self.add(dtype, shape, chunks)
         return self._constants[wanted]
-
-
-def _size(source: Path) -> int:
-    """Return the bytes of a file, or of the files in a folder."""
-    files = source.iterdir() if source.is_dir() else [source]
-    return sum(file.stat().st_size for file in files if file.is_file())

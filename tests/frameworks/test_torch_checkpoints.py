@@ -30,6 +30,7 @@ from unirms.adapters.checkpoints.torch import files as torch_files
 from unirms.adapters.checkpoints.torch import saved as plain
 from unirms.adapters.checkpoints.torch import saving as torch_saving
 from unirms.checkpoints.checkpoint import Outgoing
+from unirms.checkpoints.inspecting import inspect
 from unirms.checkpoints.tensors import Moving
 from unirms.errors import CheckpointError, StateError
 from unirms.moving.moves import Move
@@ -687,6 +688,18 @@ def test_copies_of_tensors_that_share_their_elements_fill_no_disk(reader, tmp_pa
     with pytest.raises(CheckpointError, match=r"a has tensors that share their elements, .* save them as tensors of"):
         reader.read(tmp_path / "a", spool)
     assert sum(file.stat().st_size for file in spool.iterdir()) < 9 * made.nbytes + 2**26
+
+
+def test_tensors_that_share_their_elements_fill_no_disk_where_they_are_written(tmp_path):
+    made = torch.ones(1_000_100)
+    for count in (2, 30):
+        views = {f"w{number}": made[number : number + 1_000_000] for number in range(count)}
+        torch.save({"model": views}, tmp_path / f"{count}.pt")
+    with inspect(tmp_path / "2.pt") as held:
+        assert len(held.tensors["weights"]) == 2
+    message = r"^30\.pt has tensors that share their elements, .* save them as tensors of their own$"
+    with pytest.raises(CheckpointError, match=message), inspect(tmp_path / "30.pt"):
+        pass
 
 
 def test_transposed_weights_of_any_size_are_read(tmp_path, spool):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unirms.checkpoints import calling, recognizing
+from unirms.checkpoints import calling, recognizing, sharing
 from unirms.checkpoints.calling import Interpreters
 from unirms.checkpoints.checkpoint import Checkpoint
 from unirms.checkpoints.formats import Known
@@ -58,7 +58,10 @@ def opened(
         reason = error.strerror or error
         raise CheckpointError(f"no folder for temporary files can be made ({reason}); let TMPDIR name one") from None
     with folder as spool:
-        yield calling.read(chosen, path, Path(spool), config, interpreters)
+        held = calling.read(chosen, path, Path(spool), config, interpreters)
+        tensors = [one for found in held.tensors.values() for one in found.values()]
+        sharing.check(path, tensors, Path(spool))
+        yield held
 
 
 @dataclass(frozen=True)
