@@ -110,6 +110,24 @@ def test_names_and_layouts_are_those_of_the_map(source, target):
     assert not after.weights, "they move only when asked"
 
 
+@pytest.mark.parametrize("like", [True, False])
+def test_slots_and_weights_of_other_names_go_to_one_target(tmp_path, target, like):
+    state = a_state()
+    numbers = {name: str(index) for index, name in enumerate(SHAPES)}
+    replace(state.renamed(numbers), weights=state.weights).save(tmp_path / "source.safetensors")
+    shapes = {"conv/kernel": (5, 5, 3, 8), "fc/kernel": (72, 10), "fc/b": (10,)}
+    a_state(shapes=shapes).save(tmp_path / "like.safetensors")
+    names = {**NAMES, **{numbers[name]: entry for name, entry in NAMES.items()}}
+    options = {"like": tmp_path / "like.safetensors"} if like else {}
+    migrate(tmp_path / "source.safetensors", target, names=names, weights=True, **options)
+    after = OptimizerState.load(target)
+    assert np.array_equal(after.weights["fc/kernel"], state.weights["fc"].T)
+    assert np.array_equal(after.momentum["conv/kernel"], state.momentum["conv"].transpose(2, 3, 1, 0))
+    with pytest.raises(StateError, match=r"two .* would go to 'fc/kernel'"):
+        twice = {**names, "bias": "fc/kernel"}
+        migrate(tmp_path / "source.safetensors", tmp_path / "b.safetensors", names=twice, weights=True, **options)
+
+
 def test_what_is_mapped_to_nothing_stays_behind(source, target):
     migrate(source, target, names={**NAMES, "fc": None})
     assert list(OptimizerState.load(target).momentum) == ["conv/kernel", "fc/b"]
@@ -343,6 +361,14 @@ def test_a_config_may_say_what_a_loop_does_around_the_stock_class():
     assert settling.settled(held(), "f", given).state.config == given
     with pytest.raises(StateError, match="loss_scale"):
         settling.settled(held(given), "f", given.replace(loss_scale=4.0))
+
+
+def test_a_config_may_say_of_what_the_file_says_nothing():
+    stated, given = CONFIG.replace(weight_decay=0.1), CONFIG.replace(weight_decay=0.1, no_weight_decay=("b",))
+    found = settling.settled(held(config=stated, unsaid=("no_weight_decay",)), "a.keras", given)
+    assert found.state.config == given
+    with pytest.raises(StateError, match=r"weight_decay of .b. is 0\.1 there"):
+        settling.settled(held(config=stated), "a.keras", given)
 
 
 def test_a_group_that_matches_nothing_in_the_file_is_refused():

@@ -69,7 +69,6 @@ def test_the_inverse_of_a_map_leads_back():
     ("names", "layout", "said"),
     [
         ({"a": 3}, None, "'a': 3 is no target"),
-        ({"a": "x", "b": "x"}, None, "two parameters would go to 'x'"),
         ({"a": "x"}, {"b": (0, 1)}, "layout has 'b', which names has not"),
         ({"a": "x"}, {"a": (0, 0)}, "(0, 0) is no permutation"),
         ({"a": "x"}, {"a": "OI->HW"}, "'OI->HW' is no permutation"),
@@ -81,6 +80,26 @@ def test_what_is_no_map_is_refused(names, layout, said):
     with pytest.raises(StateError, match=r"no target|would go|has not|no permutation") as caught:
         ParameterMap.of(names, layout)
     assert said in str(caught.value)
+
+
+def test_two_parameters_do_not_go_to_one():
+    params, state, _ = after(FULL, 3)
+    state = replace(state, weights=params)
+    to = there(FULL, weights={name: Spec(shape, "float64") for name, shape in TURNED.items()})
+    said = problems_of(state, to, {**NAMES, "bias": "fc/kernel"})
+    assert {"two parameters would go to 'fc/kernel'", "two weights would go to 'fc/kernel'"} <= set(said)
+
+
+def test_slots_and_weights_of_other_names_go_to_one_target():
+    params, state, _ = after(FULL, 3)
+    numbers = {name: str(index) for index, name in enumerate(SHAPES)}
+    state = replace(state.renamed(numbers), weights=params)
+    to = there(FULL, weights={name: Spec(shape, "float64") for name, shape in TURNED.items()})
+    names = {**NAMES, **{numbers[name]: target for name, target in NAMES.items()}}
+    layout = {**LAYOUT, **{numbers[name]: axes for name, axes in LAYOUT.items()}}
+    arrived = moved(state, to, ParameterMap.of(names, layout))
+    np.testing.assert_array_equal(arrived.weights["fc/kernel"], params["fc"].T)
+    np.testing.assert_array_equal(arrived.momentum["fc/kernel"], state.momentum[numbers["fc"]].T)
 
 
 def test_a_file_that_is_no_map_is_refused(tmp_path):

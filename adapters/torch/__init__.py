@@ -21,6 +21,7 @@ from unirms.translation import Native
 from .. import common
 from . import accumulators, groups, preparing, schedules, states
 from .accumulators import SLOTS, Group, real
+from .by_name import in_own_order
 from .plateau import PlateauLR
 from .preparing import Gradient
 from .rates import ATTRIBUTE
@@ -75,6 +76,14 @@ class UniRMSProp(torch.optim.RMSprop):
         `torch.load(weights_only=True)` reads it, and `load_state_dict` passes over it, that of the stock class too.
         """
         return {**super().state_dict(), CONFIG: json.dumps(self.config.model_dump(mode="json"))}
+
+    def load_state_dict(self, state_dict: Any) -> None:
+        """Load by the names of the parameters where both sides have the same ones; else by position, as PyTorch does.
+
+        Raises:
+            ValueError: as PyTorch; or the parameters have the same names, and are in other groups.
+        """
+        super().load_state_dict(in_own_order(self, state_dict))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -179,8 +188,8 @@ class TorchAdapter:
     ) -> torch.optim.RMSprop:
         """Return `torch.optim.RMSprop`, its mean square filled in where it does not start at 0.
 
-        A hook makes sparse gradients dense before each step; the class would refuse them. PyTorch copies neither hooks
-        nor schedulers along with a stock optimizer.
+        One hook makes sparse gradients dense before each step; the class would refuse them. Another loads state
+        dictionaries by name. PyTorch copies neither hooks nor schedulers along with a stock optimizer.
         """
         kwargs = {**native.kwargs, "lr": config.initial_learning_rate}
         optimizer = torch.optim.RMSprop(groups.groups_of(config, params), **kwargs, **options)
@@ -190,6 +199,7 @@ class TorchAdapter:
                     optimizer.state[param] = accumulators.fresh(param, group, config)
             common.remember_seed(optimizer, config)
         optimizer.register_step_pre_hook(preparing.densify)
+        optimizer.register_load_state_dict_pre_hook(in_own_order)
         schedules.follow(optimizer, config, groups.rate_factors(config, optimizer))
         return optimizer
 

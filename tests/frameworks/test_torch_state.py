@@ -300,6 +300,46 @@ def test_live_groups_and_those_of_a_file_are_the_same_config(tmp_path):
     assert saved.read(tmp_path / "a.pt", tmp_path / "spool").config == unirms.config_of(optimizer)
 
 
+@pytest.mark.parametrize("policy", ["exact", "stock"])
+def test_a_state_dictionary_is_loaded_by_name_where_the_order_is_another(policy):
+    net = torch.nn.Sequential(*(torch.nn.Linear(3, 3, bias=False) for _ in range(3)))
+    config = RMSPropConfig.from_native("torch", momentum=0.9)
+    run = unirms.build(config, "torch", list(reversed(list(net.named_parameters()))), policy=policy)
+    net(torch.randn(4, 3)).square().sum().backward()
+    run.step()
+    other = unirms.build(config, "torch", net, policy=policy)
+    other.load_state_dict(run.state_dict())
+    assert other.param_groups[0]["param_names"] == ["0.weight", "1.weight", "2.weight"]
+    for param in net.parameters():
+        assert torch.equal(other.state[param]["square_avg"], run.state[param]["square_avg"])
+    by_position = torch.optim.RMSprop(net.named_parameters(), momentum=0.9)
+    by_position.load_state_dict(run.state_dict())
+    first = next(net.parameters())
+    assert not torch.equal(by_position.state[first]["square_avg"], run.state[first]["square_avg"])
+
+
+def test_a_state_dictionary_of_other_names_is_loaded_by_position():
+    net = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    config = RMSPropConfig(momentum=0.9)
+    run = unirms.build(config, "torch", [(f"module.{name}", one) for name, one in net.named_parameters()])
+    net(torch.randn(4, 3)).square().sum().backward()
+    run.step()
+    other = unirms.build(config, "torch", net)
+    other.load_state_dict(run.state_dict())
+    for param in net.parameters():
+        assert torch.equal(other.state[param]["square_avg"], run.state[param]["square_avg"])
+
+
+def test_a_state_dictionary_of_other_groups_is_refused():
+    names = [("a", torch.ones(2)), ("b", torch.ones(2)), ("c", torch.ones(2)), ("d", torch.ones(2))]
+    run, other = (
+        unirms.build(RMSPropConfig(groups=[{"match": match, "rho": 0.5}]), "torch", names)
+        for match in (["a", "b"], ["a", "c"])
+    )
+    with pytest.raises(ValueError, match="are in other groups"):
+        other.load_state_dict(run.state_dict())
+
+
 def test_an_expanded_buffer_is_replaced():
     run, other = Run(FULL).steps(0, 3), Run(FULL).steps(0, 5, seed=3)
     held = other.optimizer.state[other.params["a.weight"]]

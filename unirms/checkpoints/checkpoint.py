@@ -48,11 +48,13 @@ class Checkpoint(_Content):
         format: the name of its format, see `unirms.checkpoints.formats`.
         tensors: by kind (a slot, "gradient_sum" or "weights") and by name, in the order of the file.
         notes: a sentence for each thing that the reader had to conclude or leave out.
+        unsaid: fields of the config of which files of this format say nothing.
     """
 
     format: str
     tensors: dict[str, dict[str, Stored]]
     notes: tuple[str, ...] = ()
+    unsaid: tuple[str, ...] = ()
 
     def state(self) -> OptimizerState:
         """Return the state, its arrays mapped from the file; a step that the file does not say is 0."""

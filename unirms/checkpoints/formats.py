@@ -143,6 +143,7 @@ FORMATS: Final[dict[str, Known]] = {
             "keras",
             (".h5",),
             default=True,
+            needs_like=True,
             go_on=(
                 _BUILD,
                 _KERAS_BUILD,
@@ -160,7 +161,8 @@ FORMATS: Final[dict[str, Known]] = {
             go_on=(
                 _BUILD,
                 _KERAS_BUILD,
-                ("", 'tf.train.Checkpoint(model=model, optimizer=optimizer).restore("{path}")'),
+                ("", 'status = tf.train.Checkpoint(model=model, optimizer=optimizer).restore("{path}")'),
+                ("", "status.assert_nontrivial_match()  # as of the keywords with which the other was saved"),
             ),
             has_plateau=False,
         ),

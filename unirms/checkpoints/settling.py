@@ -73,7 +73,8 @@ def settled(held: Checkpoint, name: str, config: RMSPropConfig | None = None, st
     if not 0 <= updates <= MOST_STEPS:
         raise StateError([f"{name} after {as_given(updates)} updates: a number from 0 to {MOST_STEPS} is meant"])
     if config is not None and held.config is not None:
-        _refuse(name, _contradictions(held.config, config, held.parameters))
+        stated = held.config.replace(**{field: getattr(config, field) for field in held.unsaid})
+        _refuse(name, _contradictions(stated, config, held.parameters))
     if isinstance(computed.learning_rate, Plateau) and held.plateau is None and updates:
         raise CheckpointError(
             f"{name} does not say where the plateau has come to; give a --config with the rate of the next update"

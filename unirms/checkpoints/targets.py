@@ -11,7 +11,7 @@ from unirms.checkpoints.tensors import Stored
 from unirms.config import RMSPropConfig
 from unirms.errors import StateError
 from unirms.moving import Destination, ParameterMap, Spec
-from unirms.moving.maps import Layout
+from unirms.moving.maps import Layout, Target
 from unirms.moving.matching import match
 from unirms.state import WEIGHTS
 
@@ -36,14 +36,34 @@ def mapped(
         StateError: it cannot be told; all parameters of which it cannot.
     """
     both = weights or template is None or not template.parameters
-    held = _tensors(source, weights=both)
-    given = ParameterMap.of(names, layout, known=held)
+    given = ParameterMap.of(names, layout, known=_tensors(source, weights=both))
     if template is None or isinstance(names, ParameterMap):
         return given
-    left, right = _shapes(held), _shapes(_tensors(template, weights=both))
-    if names is None and layout is None and left == right:
-        return given
-    stated = {} if names is None else {name: one for name, one in given.targets.items() if name in left}
+    told: dict[str, Target] = {}
+    for left, right in _sides(source, template, weights=both):
+        told |= _told(left, right, given, formats, open_=names is None, plain=names is None and layout is None)
+    return ParameterMap({**(given.targets if names is not None else {}), **told})
+
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def _sides(source: Checkpoint, template: Checkpoint, *, weights: bool) -> list[tuple[Shapes, Shapes]]:
+    """Return what goes to what: all tensors, or slots and weights apart where the source names them differently."""
+    slots, held = source.tensors["mean_square"], source.tensors.get(WEIGHTS, {})
+    there = template.tensors.get(WEIGHTS, {})
+    if not weights or not held or slots.keys() <= held.keys():
+        return [(_shapes(_tensors(source, weights=weights)), _shapes(_tensors(template, weights=weights)))]
+    return [(_shapes(slots), _shapes(template.tensors.get("mean_square") or there)), (_shapes(held), _shapes(there))]
+
+
+def _told(
+    left: Shapes, right: Shapes, given: ParameterMap, formats: tuple[Known, Known], *, open_: bool, plain: bool
+) -> Mapping[str, Target]:
+    """Return the targets of these parameters, those and those axes told by the shapes that the user leaves open."""
+    if plain and left == right:
+        return {name: given.targets[name] for name in left}
+    stated = {} if open_ else {name: one for name, one in given.targets.items() if name in left}
     if stated.keys() == left.keys():
         right = {one.name: right[one.name] for one in stated.values() if one.name is not None and one.name in right}
     here, there = formats[0].framework, formats[1].framework
@@ -51,7 +71,7 @@ def mapped(
     said = {name for name, one in given.targets.items() if one.axes is not None}
     if not known or here == there:  # nobody permutes what fits between files of one kind
         said |= {name for name, one in stated.items() if left[name] == right.get(one.name or "")}
-    told = match(
+    return match(
         left,
         right,
         names={name: one.name for name, one in stated.items()},
@@ -61,8 +81,7 @@ def mapped(
             if name in left and len(left[name]) > 1
         },
         frameworks=(here, there) if known else None,
-    )
-    return ParameterMap({**(given.targets if names is not None else {}), **told.targets})
+    ).targets
 
 
 def destination(
@@ -93,7 +112,7 @@ def _tensors(held: Checkpoint, *, weights: bool) -> dict[str, Stored]:
     return {**held.tensors.get("mean_square", {}), **(held.tensors.get(WEIGHTS, {}) if weights else {})}
 
 
-def _shapes(tensors: Mapping[str, Stored]) -> dict[str, tuple[int, ...]]:
+def _shapes(tensors: Mapping[str, Stored]) -> Shapes:
     return {name: one.shape for name, one in tensors.items()}
 
 

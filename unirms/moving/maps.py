@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +33,8 @@ class Target:
 class ParameterMap:
     """The names, and the permutations, of parameters on their way from one model to another.
 
-    Weights and all slots of a parameter go the same way. Made by `ParameterMap.of`, `ParameterMap.load` or
-    `unirms.match`.
+    Weights and all slots of a parameter go the same way; where a file has them under different names, two entries may
+    have one target. Made by `ParameterMap.of`, `ParameterMap.load` or `unirms.match`.
     """
 
     targets: Mapping[str, Target]
@@ -73,8 +72,6 @@ class ParameterMap:
                 problems.append(f"layout has {name!r}, which names has not")
                 continue
             targets[name] = Target(targets[name].name, _axes(name, given, problems))
-        twice = [n for n, k in Counter(t.name for t in targets.values() if t.name is not None).items() if k > 1]
-        problems += [f"two parameters would go to {name!r}" for name in twice]
         if problems:
             raise StateError(problems)
         return cls(targets)

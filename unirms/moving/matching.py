@@ -7,6 +7,7 @@ that shape. What they cannot: which of two with equal shapes is which, and wheth
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -63,7 +64,9 @@ def match(
     ways = _Ways.between(*(frameworks or (_framework(source), _framework(target))))
     given = ParameterMap.of(names or {})
     taken = {one.name: name for name, one in given.targets.items() if one.name is not None}
-    problems = [f"names has {name!r}, which the source has not" for name in given.targets if name not in left]
+    counted = Counter(one.name for one in given.targets.values() if one.name is not None)
+    problems = [f"two parameters would go to {name!r}" for name, count in counted.items() if count > 1]
+    problems += [f"names has {name!r}, which the source has not" for name in given.targets if name not in left]
     problems += [f"names goes to {name!r}, which the target has not" for name in taken if name not in right]
     own = {name: Target(name, given.targets[name].axes if name in given.targets else None) for name in left}
     stated = ParameterMap.of(own, layout).targets

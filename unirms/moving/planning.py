@@ -131,11 +131,7 @@ class _Source:
 
 def _sources(state: OptimizerState, to: Destination, names: ParameterMap, problems: list[str]) -> dict[str, _Source]:
     """Return where each parameter of the destination comes from."""
-    found = {
-        target.name: _Source.of(name, target.axes)
-        for name, target in names.targets.items()
-        if target.name is not None and name in state.mean_square
-    }
+    found = _by_target(state.mean_square, names, "parameters", problems)
     for name in state.mean_square:
         if name not in names.targets:
             problems.append(f"the state has {name!r}, for which there is no target; map it, or map it to null")
@@ -156,6 +152,18 @@ def _sources(state: OptimizerState, to: Destination, names: ParameterMap, proble
     if not found and not problems:
         problems.append("the map leaves out every parameter, so that there is nothing to go on from")
     return {name: found[name] for name in to.parameters if name in found}
+
+
+def _by_target(held: Mapping[str, Array], names: ParameterMap, what: str, problems: list[str]) -> dict[str, _Source]:
+    """Return where what goes to each target comes from."""
+    found: dict[str, _Source] = {}
+    for name, target in names.targets.items():
+        if target.name is None or name not in held:
+            continue
+        if target.name in found and (problem := f"two {what} would go to {target.name!r}") not in problems:
+            problems.append(problem)
+        found[target.name] = _Source.of(name, target.axes)
+    return found
 
 
 @dataclass(frozen=True)
@@ -267,11 +275,7 @@ def _sum_moves(
 def _weight_moves(
     state: OptimizerState, weights: Mapping[str, Spec], names: ParameterMap, problems: list[str]
 ) -> Iterator[Move]:
-    found = {
-        target.name: _Source.of(name, target.axes)
-        for name, target in names.targets.items()
-        if target.name is not None and name in state.weights
-    }
+    found = _by_target(state.weights, names, "weights", problems)
     problems += [f"the state has no weights for {name!r}" for name in weights if name not in found]
     for name in state.weights:
         if name not in names.targets:

@@ -31,6 +31,10 @@ from .hdf5 import Contents, Dataset, contents, stored
 from .slots import GIVE_CONFIG, Slots, Structure, guessed, told_apart
 from .statement import ATTRIBUTE
 
+_EXCLUSIONS = (
+    "the file does not say which variables exclude_from_weight_decay has left out: taken as none, unless --config has "
+    "a no_weight_decay"
+)
 _PLATEAU = "the file has the rate of the plateau, but not its counts, which Keras does not save"
 
 
@@ -96,6 +100,7 @@ class _Statement:
     structure: Structure | None = None
     plateau: PlateauState | None = None
     notes: tuple[str, ...] = ()
+    unsaid: tuple[str, ...] = ()
 
 
 def _statement(archive: Archive, file: Contents) -> _Statement:
@@ -140,7 +145,10 @@ def _of_optimizer(optimizer: Mapping[str, Any], name: str) -> _Statement:
             structure = replace(structure, has_rate=False)
         note = f"no config says what its optimizer computes: {plain(str(error))}"
         return _Statement(None, names, structure, notes=(note,))
-    return _Statement(config, names, structure)
+    if is_ours:
+        return _Statement(config, names, structure)
+    notes = (_EXCLUSIONS,) if config.weight_decay else ()
+    return _Statement(config, names, structure, notes=notes, unsaid=("no_weight_decay",))
 
 
 def _config_in(optimizer: Mapping[str, Any], name: str) -> RMSPropConfig:
@@ -233,6 +241,7 @@ def _checkpoint(
         config=config,
         tensors={kind: held for kind, held in tensors.items() if held},
         notes=tuple(notes),
+        unsaid=said.unsaid,
     )
 
 

@@ -282,5 +282,8 @@ def _concluded(
         )
         notes.append(f"its parameters have numbers for names: it has no names, and {told}")
         return numbers
-    notes.append("the names of its parameters are those of the weights, by order and shapes")
+    notes.append(
+        "the names of its parameters are those of the weights, by order and shapes: that the optimizer has them in the "
+        "order of the model, the file does not say"
+    )
     return list(trained)
