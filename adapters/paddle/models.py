@@ -12,6 +12,7 @@ from unirms.protocol import NamedParameter
 from unirms.state import Array
 
 from .. import common
+from ..checkpoints.paddle.names import RATE
 from .operations import array, put
 
 
@@ -28,12 +29,12 @@ def weights_of(model: Any) -> list[NamedParameter]:
     """Return all floating-point tensors of a model; see `Adapter.weights_of`.
 
     Of a Layer those of its state dictionary, a tensor that is shared by two layers under its first name; of a static
-    Program all of its parameters, among which are the running means of its normalizations.
+    Program all of its parameters, among which are the running means of its normalizations; without its learning rate.
     """
     if isinstance(model, paddle.nn.Layer):
         model = model.state_dict()
     if isinstance(model, paddle.static.Program):
-        model = model.global_block().all_parameters()
+        model = [one for one in model.global_block().all_parameters() if not RATE.fullmatch(one.name)]
     first = {id(one.value): one for one in reversed(_named(model)) if one.dtype in SIZES}
     return list(reversed(first.values()))
 

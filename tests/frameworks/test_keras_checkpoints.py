@@ -441,6 +441,19 @@ def test_an_archive_keeps_all_else_of_the_model(tmp_path):
         assert new.read("metadata.json") == old.read("metadata.json")
 
 
+def test_exclusions_from_the_decay_that_keras_does_not_save_are_asked_for(tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    optimizer = keras.optimizers.RMSprop(weight_decay=0.1)
+    optimizer.exclude_from_weight_decay(var_names=["bias"])
+    model.compile(optimizer, "mse")
+    model.fit(np.ones((4, 2)), np.zeros((4, 2)), verbose=0)
+    model.save(tmp_path / "a.keras")
+    assert unirms.config_of(optimizer).no_weight_decay
+    held = keras_format.read(tmp_path / "a.keras", spool(tmp_path))
+    assert held.unsaid == ("no_weight_decay",)
+    assert any("exclude_from_weight_decay" in note for note in held.notes)
+
+
 def test_an_optimizer_alone_is_written_without_another_file(tmp_path):
     model = trained("exact", "groups")
     config, state = unirms.config_of(model.optimizer), unirms.state_of(model.optimizer)

@@ -211,6 +211,33 @@ def test_weights_of_another_process_are_told_by_order_and_shapes(tmp_path):
     assert "linear_0.b_0" in read(tmp_path / "a.pdopt", tmp_path).parameters
 
 
+def shared():
+    first, second = paddle.nn.Linear(3, 3), paddle.nn.Linear(3, 3)
+    second.weight = first.weight
+    return paddle.nn.Sequential(first, second)
+
+
+@pytest.mark.parametrize("make", [shared, lambda: paddle.nn.LSTM(3, 4)])
+def test_a_tensor_at_two_places_of_a_model_has_the_name_that_it_has_live(make, tmp_path):
+    config = CONFIGS["stock"]
+    with paddle.utils.unique_name.guard():
+        net = make()
+        optimizer = unirms.build(config, "paddle", net, policy="stock")
+    for param in net.parameters():
+        param.grad = paddle.ones_like(param)
+    optimizer.step()
+    paddle.save(net.state_dict(), str(tmp_path / "a.pdparams"))
+    paddle.save(optimizer.state_dict(), str(tmp_path / "a.pdopt"))
+    held, state = read(tmp_path / "a.pdopt", tmp_path), unirms.state_of(optimizer, model=net)
+    assert len(net.state_dict()) > len(state.weights)
+    assert holds(held, state, config)
+    (tmp_path / "o").mkdir()
+    files.write(tmp_path / "o" / "b.pdopt", outgoing(held, config, stock=True), tmp_path / "a.pdopt")
+    back = paddle.load(str(tmp_path / "o" / "b.pdparams"))
+    assert all((back[key].numpy() == one.numpy()).all() for key, one in net.state_dict().items())
+    assert holds(read(tmp_path / "o" / "b.pdopt", tmp_path), state, config)
+
+
 def test_an_optimizer_with_a_name_of_its_own(tmp_path):
     for name, which in (("mine", "stock"), ("mine", "exact")):
         with paddle.utils.unique_name.guard():

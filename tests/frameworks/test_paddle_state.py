@@ -499,6 +499,16 @@ def test_the_weights_of_a_static_program():
         assert run.value(mean).tolist() == [2.0, 3.0]
 
 
+def test_the_rate_of_a_static_program_is_none_of_its_weights():
+    with StaticGraph() as run:
+        net = paddle.nn.Linear(3, 2)
+        loss = net(paddle.static.data("x", [1, 3], "float32")).sum()
+        paddle.optimizer.RMSProp(paddle.optimizer.lr.StepDecay(0.1, 3)).minimize(loss)
+        held = [one.name for one in run.main.global_block().all_parameters()]
+        weights = [one.name for one in ADAPTER.weights_of(run.main)]
+    assert sorted(set(held) - set(weights)) == [name for name in held if name.startswith("learning_rate_")] != []
+
+
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
 @pytest.mark.parametrize("shape", [(), (3,), (0, 2), (2, 2)])
 def test_tensors_of_every_dtype_are_read_and_written_in_their_place(dtype, shape):

@@ -15,7 +15,7 @@ from unirms.checkpoints.naming import plain
 from unirms.errors import CheckpointError, some
 from unirms.state import GRADIENT_SUM
 
-from .names import AVERAGE, CONFIG, MASTER_WEIGHTS, MICRO_STEP, NAME_TABLE, SLOTS, STEP
+from .names import AVERAGE, CONFIG, MASTER_WEIGHTS, MICRO_STEP, NAME_TABLE, RATE, SLOTS, STEP
 from .names import GRADIENT_SUM as SUM
 from .tensors import Source, Tensor, tensor_in
 
@@ -31,8 +31,6 @@ _ENDINGS: Final = {
 }
 _COUNTS: Final = {name: re.compile(rf"(?:.+_)?{name}(?:_\d+)?") for name in (STEP, MICRO_STEP)}
 _CONFIG: Final = re.compile(rf"(?:(.+)_)?{CONFIG}")
-RATE: Final = re.compile(r"learning_rate_\d+")
-"""The variable of a static graph that holds the rate of its last run."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,18 @@ class Model(StateDict):
     own_names: Mapping[str, str]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the tensors by key, without the learning rate of a static graph."""
+        """Return the tensors by key, a shared one once, without the learning rate of a static graph."""
+        first = self.first_keys()
         found = {key: tensor_in(value) for key, value in self.part.items() if isinstance(key, str)}
-        return {key: one for key, one in found.items() if one is not None and not RATE.fullmatch(key)}
+        return {
+            key: one
+            for key, one in found.items()
+            if one is not None and not RATE.fullmatch(key) and first.get(self.own_names.get(key, ""), key) == key
+        }
+
+    def first_keys(self) -> dict[str, str]:
+        """Return the key of each tensor by its own name: of one that two layers share the first, as live."""
+        return {self.own_names[key]: key for key in reversed(self.part) if key in self.own_names}
 
 
 @dataclass(frozen=True)
@@ -218,7 +225,7 @@ def named(optimizer: Accumulators, model: Model | None, stated: Mapping[str, str
     held = list(optimizer.found["mean_square"])
     if stated and set(held) <= set(stated):
         return dict(stated), []
-    keys = {} if model is None else {name: key for key, name in model.own_names.items()}
+    keys = {} if model is None else model.first_keys()
     if model is not None and not model.own_names:  # those of a static graph have no other names
         keys = {key: key for key in model.tensors()}
     prefixed = {name: _known_start(name, keys) for name in held}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 # Slot of unirms -> name of Paddle's accumulator; the tensor is called <parameter>_<accumulator>_<number>.
@@ -18,6 +19,8 @@ CONFIG: Final = "unirms_config"
 CONFIG_TEXT: Final = "config"
 CONFIG_NAMES: Final = "names"
 
+RATE: Final = re.compile(r"learning_rate_\d+")
+"""The variable of a static graph that holds the rate of its last run; it counts as a parameter of the program."""
 SCHEDULER: Final = "LR_Scheduler"
 """Where a scheduler is, by the attributes of its class: "last_epoch" and "last_lr" of all of them."""
 MASTER_WEIGHTS: Final = "master_weights"

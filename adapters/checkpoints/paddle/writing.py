@@ -208,8 +208,10 @@ def _weights(content: Outgoing, own: Mapping[str, str], model: Model | None) -> 
         return {} if model is None else dict(model.part)
     part: Mapping[Any, Any] = {} if model is None else model.part
     names = dict(own) if model is None else dict(model.own_names)
+    first = {} if model is None else model.first_keys()
     found = {key: value for key, value in part.items() if key != NAME_TABLE}
-    return _styled({**found, **tensors}, names, _style(part or None))
+    shared = {key: tensors[first[names[key]]] for key in found if key in names and first.get(names[key]) in tensors}
+    return _styled({**found, **tensors, **shared}, names, _style(part or None))
 
 
 def _style(part: Mapping[Any, Any] | None) -> str:
