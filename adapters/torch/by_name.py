@@ -7,7 +7,8 @@ in another order: each parameter then has the state of another, without an error
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 
@@ -21,25 +22,24 @@ def in_own_order(optimizer: Any, state_dict: Mapping[str, Any]) -> dict[str, Any
         ValueError: the parameters are the same, and are in other groups.
     """
     saved, own = state_dict["param_groups"], optimizer.param_groups
-    names = [[group.get("param_names") or [] for group in side] for side in (own, saved)]
-    whole = [
-        len(name) == len(group["params"])
-        for side, of in zip((own, saved), names, strict=True)
-        for group, name in zip(side, of, strict=True)
-    ]
-    called = [Counter(name for group in side for name in group) for side in names]
-    if not all(whole) or called[0] != called[1] or max(called[0].values(), default=1) > 1:
+    theirs, ours = _names(saved), _names(own)
+    if theirs is None or ours is None or Counter(chain(*theirs)) != Counter(chain(*ours)):
         return dict(state_dict)
-    if [set(group) for group in names[0]] != [set(group) for group in names[1]]:
+    if [set(group) for group in theirs] != [set(group) for group in ours]:
         raise ValueError("the parameters have the names of this optimizer's, and are in other groups")
-    ordered = [
-        {
-            **group,
-            "params": [dict(zip(group["param_names"], group["params"], strict=True))[name] for name in order],
-            "param_names": list(order),
-        }
-        if order
-        else group
-        for group, order in zip(saved, names[0], strict=True)
-    ]
-    return {**state_dict, "param_groups": ordered}
+    return {**state_dict, "param_groups": [_ordered(*pair) for pair in zip(saved, ours, strict=True)]}
+
+
+def _names(groups: Sequence[Mapping[str, Any]]) -> list[list[str]] | None:
+    """Return the names of the parameters of each group; None where a parameter has none, or two have the same."""
+    found = [list(group.get("param_names") or ()) for group in groups]
+    complete = all(len(names) == len(group["params"]) for names, group in zip(found, groups, strict=True))
+    return found if complete and len(set(chain(*found))) == sum(map(len, found)) else None
+
+
+def _ordered(group: Mapping[str, Any], names: Sequence[str]) -> Mapping[str, Any]:
+    """Return a group with its parameters in the order of these names."""
+    if not names:
+        return group
+    of = dict(zip(group["param_names"], group["params"], strict=True))
+    return {**group, "params": [of[name] for name in names], "param_names": list(names)}
