@@ -441,6 +441,25 @@ def test_an_archive_keeps_all_else_of_the_model(tmp_path):
         assert new.read("metadata.json") == old.read("metadata.json")
 
 
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_an_optimizer_in_another_is_said_of_a_file_to_keep(wrapped, tmp_path):
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
+    optimizer = keras.optimizers.RMSprop()
+    model.compile(keras.optimizers.LossScaleOptimizer(optimizer) if wrapped else optimizer, "mse")
+    model.fit(np.ones((4, 2)), np.zeros((4, 2)), verbose=0)
+    model.save_weights(tmp_path / "a.weights.h5")
+    tf.train.Checkpoint(model=model, optimizer=model.optimizer).write(str(tmp_path / "usual"))
+    tf.train.Checkpoint(net=model, opt=model.optimizer).write(str(tmp_path / "other"))
+    read = [
+        keras_format.read(tmp_path / "a.weights.h5", spool(tmp_path)),
+        *(tf_format.read(tmp_path / name, tmp_path) for name in ("usual", "other")),
+    ]
+    assert ["LossScaleOptimizer" in "".join(held.advice) for held in read] == [wrapped] * 3
+    if not wrapped:
+        assert [held.advice for held in read[:2]] == [(), ()]
+        assert "are called net, opt: give tf.train.Checkpoint" in read[2].advice[0]
+
+
 def test_exclusions_from_the_decay_that_keras_does_not_save_are_asked_for(tmp_path):
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     optimizer = keras.optimizers.RMSprop(weight_decay=0.1)

@@ -31,6 +31,7 @@ from unirms.adapters.checkpoints.torch import saved as plain
 from unirms.adapters.checkpoints.torch import saving as torch_saving
 from unirms.checkpoints.checkpoint import Outgoing
 from unirms.checkpoints.inspecting import inspect
+from unirms.checkpoints.migrating import migrate
 from unirms.checkpoints.tensors import Moving
 from unirms.errors import CheckpointError, StateError
 from unirms.moving.moves import Move
@@ -319,6 +320,21 @@ def test_tied_weights_stay_tied(tmp_path, spool):
     saved = torch.load(tmp_path / "b.pt", weights_only=True)["model"]
     assert (saved["0.weight"] == 1).all()
     assert (saved["1.weight"] == 1).all()
+
+
+@pytest.mark.parametrize("keys", [("model", "optimizer"), ("state_dict", "optimizer_states")])
+def test_the_keys_of_a_checkpoint_to_keep_are_said_where_they_are_others(keys, tmp_path):
+    net = torch.nn.Linear(2, 3)
+    optimizer = unirms.build(RMSPropConfig(), "torch", net)
+    net(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    unirms.state_of(optimizer, model=net).save(tmp_path / "a.safetensors")
+    torch.save({keys[0]: net.state_dict(), keys[1]: [optimizer.state_dict()]}, tmp_path / "like.pt")
+    done = migrate(tmp_path / "a.safetensors", tmp_path / "b.pt", weights=True, like=tmp_path / "like.pt")
+    said = [note for note in done.notes if "has its parts under 'optimizer_states', 'state_dict'" in note]
+    assert len(said) == (keys != ("model", "optimizer"))
+    again = migrate(tmp_path / "a.safetensors", tmp_path / "c.pt", weights=True)
+    assert not any("parts under" in note for note in again.notes)
 
 
 def test_names_are_left_open_where_the_weights_do_not_tell(tmp_path, spool):

@@ -49,12 +49,14 @@ class Checkpoint(_Content):
         tensors: by kind (a slot, "gradient_sum" or "weights") and by name, in the order of the file.
         notes: a sentence for each thing that the reader had to conclude or leave out.
         unsaid: fields of the config of which files of this format say nothing.
+        advice: a sentence for each thing to know of loading another file that has the structure of this one.
     """
 
     format: str
     tensors: dict[str, dict[str, Stored]]
     notes: tuple[str, ...] = ()
     unsaid: tuple[str, ...] = ()
+    advice: tuple[str, ...] = ()
 
     def state(self) -> OptimizerState:
         """Return the state, its arrays mapped from the file; a step that the file does not say is 0."""

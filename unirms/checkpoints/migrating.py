@@ -152,7 +152,8 @@ def migrate(
         rounded = _write(formats[1], place, content, kept, interpreters)
     warn(way, [content.tensors[kind][name].move for kind, name in rounded], stacklevel=3)
     notes = (*held.notes, *found.notes, *_kept_layouts(content, template, formats), *_lost_plateau(content, formats[1]))
-    return Migration(source, formats[0].name, place, formats[1].name, content, notes, policy)
+    advice = template.advice if template is not None and kept is not None else ()
+    return Migration(source, formats[0].name, place, formats[1].name, content, (*notes, *advice), policy)
 
 
 def _template(place: Path, chosen: Known, like: Path | None) -> Path | None:

@@ -38,10 +38,13 @@ _MOST_ORDERS: Final = 10_000
 """States that the search for the order of layers keeps: networks of a few kinds of layers need some hundred."""
 
 
+WRAPPED: Final = "optimizer/inner_optimizer/vars"
+"""The group of the variables of an optimizer in a LossScaleOptimizer."""
+
+
 def optimizer_group(file: Contents) -> str:
     """Return the group of the optimizer's variables; that of the inner one, of an optimizer that scales losses."""
-    inner = "optimizer/inner_optimizer/vars"
-    return inner if inner in file.attributes else "optimizer/vars"
+    return WRAPPED if WRAPPED in file.attributes else "optimizer/vars"
 
 
 def weights(file: Contents) -> dict[str, Dataset]:

@@ -35,6 +35,10 @@ _EXCLUSIONS = (
     "the file does not say which variables exclude_from_weight_decay has left out: taken as none, unless --config has "
     "a no_weight_decay"
 )
+_WRAPPED = (
+    "the file to keep has its optimizer in a keras.optimizers.LossScaleOptimizer: compile the model with "
+    "LossScaleOptimizer(optimizer), or Keras leaves its state out with a mere warning"
+)
 _PLATEAU = "the file has the rate of the plateau, but not its counts, which Keras does not save"
 
 
@@ -59,7 +63,7 @@ def read(path: Path, spool: Path, config: RMSPropConfig | None = None) -> Checkp
         except _ForeignError as error:
             said, variables = _Statement(notes=(str(error),)), []
         if not _has_slots(variables, said.structure):
-            return _weights_alone(archive, spool, named, said.notes)
+            return _weights_alone(archive, spool, named, said.notes, file)
         if said.structure is None and config is not None:
             said = replace(said, structure=Structure.of(config))
         try:
@@ -74,7 +78,7 @@ def read(path: Path, spool: Path, config: RMSPropConfig | None = None) -> Checkp
             if told is None:
                 raise
             slots, order = told
-        return _checkpoint(path, archive, spool, said, slots, named, order)
+        return _checkpoint(path, archive, spool, said, slots, named, order, file)
 
 
 def write(path: Path, content: Outgoing, like: Path | None) -> None:
@@ -190,7 +194,9 @@ def _told_by_layers(
     return None
 
 
-def _weights_alone(archive: Archive, spool: Path, named: Mapping[str, Dataset], notes: tuple[str, ...]) -> Checkpoint:
+def _weights_alone(
+    archive: Archive, spool: Path, named: Mapping[str, Dataset], notes: tuple[str, ...], file: Contents
+) -> Checkpoint:
     """Return what a file without the state of an RMSProp holds."""
     _refuse_names(named, archive)
     tensors = {WEIGHTS: {name: stored(one, spool) for name, one in named.items()}}
@@ -199,6 +205,7 @@ def _weights_alone(archive: Archive, spool: Path, named: Mapping[str, Dataset], 
         parameters=(),
         tensors=tensors,
         notes=(*notes, "the file has no state of an optimizer; a compiled model that has been trained has one"),
+        advice=() if archive.zipped is not None else _advice(file),
     )
 
 
@@ -210,6 +217,7 @@ def _checkpoint(
     slots: Slots,
     named: Mapping[str, Dataset],
     order: list[str] | None,
+    file: Contents,
 ) -> Checkpoint:
     parameters = list(said.names or order or map(str, range(len(slots.shapes))))
     called = naming.called(named, parameters, slots.shapes, order)
@@ -242,7 +250,12 @@ def _checkpoint(
         tensors={kind: held for kind, held in tensors.items() if held},
         notes=tuple(notes),
         unsaid=said.unsaid,
+        advice=() if archive.zipped is not None else _advice(file),
     )
+
+
+def _advice(file: Contents) -> tuple[str, ...]:
+    return (_WRAPPED,) if naming.optimizer_group(file) == naming.WRAPPED else ()
 
 
 def _format(archive: Archive) -> str:

@@ -17,7 +17,7 @@ import numpy as np
 from unirms.checkpoints.checkpoint import Checkpoint, Outgoing
 from unirms.checkpoints.naming import plain, problem
 from unirms.config import RMSPropConfig
-from unirms.errors import CheckpointError
+from unirms.errors import CheckpointError, some
 from unirms.recipes.keras import shortest
 from unirms.state import GRADIENT_SUM, WEIGHTS
 
@@ -78,6 +78,22 @@ def read(path: Path, spool: Path, config: RMSPropConfig | None = None) -> Checkp
         learning_rate=_rate(held, config),
         tensors=tensors,
         notes=tuple(notes),
+        advice=_advice(held.graph, held.optimizer),
+    )
+
+
+def _advice(graph: Graph, optimizer: Node) -> tuple[str, ...]:
+    """Return how to load a checkpoint with these objects where it is not with the usual keywords."""
+    root = graph.nodes[0].children
+    keywords = [name for name, number in root.items() if graph.nodes[number] is optimizer]
+    if "optimizer" in keywords:
+        return ()
+    if keywords:
+        called = some([name for name in root if name != "save_counter"], show=plain)
+        return (f"the objects of the checkpoint to keep are called {called}: give tf.train.Checkpoint these keywords",)
+    return (
+        "the checkpoint to keep has its optimizer within another object, as a keras.optimizers.LossScaleOptimizer: put "
+        "yours into one, too, before you restore it",
     )
 
 

@@ -25,11 +25,16 @@ _DEPTH: Final = 4
 
 @dataclass(frozen=True)
 class Parts:
-    """The state dictionaries in a checkpoint; what is not there is None."""
+    """The state dictionaries in a checkpoint; what is not there is None.
+
+    Attributes:
+        keys: what each is called, of those that are not called as `torch.save` of unirms calls them.
+    """
 
     optimizer: dict[Any, Any] | None
     model: dict[Any, Any] | None
     scheduler: dict[Any, Any] | None
+    keys: tuple[str, ...] = ()
 
 
 def parts_of(source: Source, data: Any) -> Parts:
@@ -49,7 +54,9 @@ def parts_of(source: Source, data: Any) -> Parts:
     scheduler = next((one for _, one in others if "last_epoch" in one and one is not model), None)
     if not optimizers and model is None:
         raise CheckpointError(f"{source.place} has no state of an optimizer and no weights")
-    return Parts(optimizers[0] if optimizers else None, model, scheduler)
+    parts = {"optimizer": optimizers[0] if optimizers else None, "model": model, "scheduler": scheduler}
+    keys = [key for name, part in parts.items() for key, one in found if key not in {name, ""} and one is part]
+    return Parts(**parts, keys=tuple(keys))
 
 
 def checkpoint(source: Source, data: Any, format_: str, spool: Spool) -> Checkpoint:
@@ -85,7 +92,15 @@ def checkpoint(source: Source, data: Any, format_: str, spool: Spool) -> Checkpo
         config=config,
         tensors=tensors,
         notes=tuple(notes),
+        advice=_advice(parts),
     )
+
+
+def _advice(parts: Parts) -> tuple[str, ...]:
+    """Return how to load a checkpoint with these keys where they are not the usual ones."""
+    if not parts.keys:
+        return ()
+    return (f"the checkpoint to keep has its parts under {some(parts.keys)}: load them from there",)
 
 
 def _nested(data: Any, depth: int, key: str = "") -> Iterator[tuple[str, dict[Any, Any]]]:
