@@ -29,6 +29,7 @@ DIALECT_OF: Final = {
 LIMIT_MOVEMENT: Final = 1e-3
 """A float32 record passes with either: with epsilon 1e-6 or 1e-10 the first steps are g / |g| of a rounded g * g."""
 LIMIT_MOVEMENT_FLOAT64: Final = 1e-12
+"""All systems computed in double what their rounded hyperparameters say."""
 
 
 @dataclass(frozen=True)

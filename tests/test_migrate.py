@@ -745,11 +745,13 @@ def test_what_else_a_file_holds_is_kept_only_when_asked_for(source, tmp_path):
     assert target.read_text() == str(target)
 
 
-# What is started in the background of a shell, and all that it starts, would ignore an interruption.
+# What is started in the background of a shell, and all that it starts, would ignore an interruption; under nohup, the
+# end of the terminal.
 HEEDING = """
 import signal
 from unirms.cli import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 main()
 """
 
