@@ -30,6 +30,13 @@ def test_the_check_sees_a_framework_that_is_loaded():
     assert python("import torch; " + LOADED) == "torch"
 
 
+def test_a_translation_loads_no_numpy():
+    code = "import unirms.cli; print(unirms.translate({'lr': 0.1}, source='torch', target='keras').code()); "
+    loaded = "import sys; print('numpy' in sys.modules)"
+    assert python(code + loaded).endswith("False")
+    assert python("import unirms; unirms.reference.init; " + loaded) == "True"
+
+
 def test_a_class_of_no_loaded_framework_loads_none():
     code = "import unirms\ntry: unirms.config_of(3)\nexcept unirms.ForeignOptimizerError: pass\n"
     assert python(code + LOADED) == ""

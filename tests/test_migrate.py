@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -24,6 +25,7 @@ from unirms import (
     FidelityWarning,
     FrameworkMissingError,
     OptimizerState,
+    ParameterGroup,
     PrecisionWarning,
     RMSPropConfig,
     StateError,
@@ -249,6 +251,79 @@ def test_all_that_does_not_fit_is_said_at_once_and_nothing_is_written(source, tm
         migrate(source, target, names={"conv": "a", "nobody": "b", "bias": {"to": "c", "axes": [1, 0]}})
     assert len(caught.value.problems) >= 3
     assert files(tmp_path) == ["source.safetensors"]
+
+
+# --- what stays behind on purpose ------------------------------------------------------------------------------------
+
+
+def test_the_slots_of_a_parameter_that_the_target_does_not_update_stay_behind(source, tmp_path, target):
+    a_state().without(parameters=["bias"]).save(tmp_path / "like.safetensors")
+    with pytest.raises(StateError, match=r"'bias', which the optimizer does not update.*--without bias in unirms migr"):
+        migrate(source, target, like=tmp_path / "like.safetensors", weights=True)
+    done = migrate(source, target, like=tmp_path / "like.safetensors", weights=True, without=["bias"])
+    before, after = OptimizerState.load(source), OptimizerState.load(target)
+    assert after.mean_square.keys() == after.momentum.keys() == after.mean_gradient.keys() == {"conv", "fc"}
+    np.testing.assert_array_equal(after.weights["bias"], before.weights["bias"])
+    np.testing.assert_array_equal(after.momentum["fc"], before.momentum["fc"])
+    assert done.notes == ("left out as --without says: 'bias'",)
+    alone = migrate(source, target, weights=True, without="bias")  # nothing says what the target updates
+    assert alone.content.parameters == ("conv", "fc")
+    assert OptimizerState.load(target).weights.keys() == SHAPES.keys()
+
+
+@pytest.mark.parametrize("says", ["the file", "--config"])
+def test_a_group_whose_parameters_all_stay_behind_stays_there_too(tmp_path, target, says):
+    groups = (ParameterGroup(match=("bias",), rho=0.5), ParameterGroup(match=("c*",), learning_rate_factor=0.1))
+    config = CONFIG.replace(groups=groups)
+    a_state(config).save(tmp_path / "source.safetensors")
+    given = config if says == "--config" else None
+    migrate(tmp_path / "source.safetensors", target, weights=True, without=["bias"], config=given)
+    assert OptimizerState.load(target).config == CONFIG.replace(groups=groups[1:])
+    migrate(tmp_path / "source.safetensors", target, names={"conv": "conv", "fc": "fc", "bias": None})
+    assert OptimizerState.load(target).config == CONFIG.replace(groups=groups[1:])
+    state = a_state(config).without(parameters=["bias"])
+    assert state.config == CONFIG.replace(groups=groups[1:])
+    typo = config.replace(groups=(*groups, ParameterGroup(match=("typo",))))
+    with pytest.raises(UnsupportedError, match=r"groups\.2 matches no parameter"):
+        migrate(tmp_path / "source.safetensors", target, without=["bias"], config=typo)
+
+
+def test_half_gathered_gradients_stay_behind_when_asked_for(tmp_path, target):
+    sums = a_state().momentum
+    half = a_state(CONFIG.replace(gradient_accumulation_steps=3), gradient_sum=sums, micro_step=2)
+    half.save(tmp_path / "source.safetensors")
+    migrate(tmp_path / "source.safetensors", target)
+    assert OptimizerState.load(target).micro_step == 2
+    migrate(tmp_path / "source.safetensors", target, without=["gradient_sum"])
+    after = OptimizerState.load(target)
+    assert (after.micro_step, after.gradient_sum) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            ["nobody"],
+            r"--without 'nobody': the file has no such slot.*it has 'mean_gradient', 'momentum', 'conv', 'fc'",
+        ),
+        (["mean_square"], "--without 'mean_square': the file has no such slot that can be left out"),
+        (["average"], "--without 'average': the file has no such slot"),
+        (["conv", "fc", "bias"], "leaves out every parameter"),
+        (["momentum"], "the state has no momentum of 'conv', which the optimizer needs"),
+    ],
+)
+def test_what_cannot_stay_behind_is_refused_and_nothing_is_written(source, tmp_path, target, names, said):
+    arguments = [part for name in names for part in ("--without", name)]
+    result = CliRunner().invoke(APP, ["migrate", str(source), str(target), *arguments])
+    assert isinstance(result.exception, StateError)
+    assert re.search(said, str(result.exception))
+    assert files(tmp_path) == ["source.safetensors"]
+
+
+def test_a_parameter_called_as_a_slot_is_not_guessed(tmp_path, target):
+    a_state(shapes={"momentum": (3,), "fc": (2, 2)}).save(tmp_path / "source.safetensors")
+    with pytest.raises(StateError, match="'momentum': it is a slot and a parameter"):
+        migrate(tmp_path / "source.safetensors", target, without=["momentum"])
 
 
 def test_a_state_that_is_not_finite_does_not_move_and_the_old_file_stays(source, tmp_path, target):

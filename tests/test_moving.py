@@ -464,6 +464,33 @@ def test_frameworks_tell_how_a_convolution_is_permuted():
     assert unirms.match(left, left, frameworks=("torch", "paddle")).targets["a"].axes is None
 
 
+@pytest.mark.parametrize(
+    ("first", "last", "there", "back"),
+    [
+        ((32, 1, 3, 5), (3, 5, 32, 1), (2, 3, 0, 1), (2, 3, 0, 1)),  # torch's groups=32, and DepthwiseConv2D
+        ((32, 1, 7), (7, 32, 1), (2, 0, 1), (1, 2, 0)),  # the same with one axis
+        ((32, 1, 3, 5), (3, 5, 1, 32), (2, 3, 1, 0), (3, 2, 0, 1)),  # Conv2D of one channel, or with groups=32
+        ((1, 1, 3, 5), (3, 5, 1, 1), (2, 3, 1, 0), (3, 2, 0, 1)),  # either: both permutations do the same
+    ],
+)
+def test_match_tells_a_depthwise_convolution_by_its_shape(first, last, there, back):
+    assert unirms.match({"a": first}, {"x": last}).targets["a"].axes == there
+    assert unirms.match({"a": last}, {"x": first}).targets["a"].axes == back
+    assert unirms.match({"a": first}, {"x": last}, frameworks=("torch", "keras")).targets["a"].axes == there
+    kernel = np.random.default_rng(0).normal(size=first)
+    np.testing.assert_array_equal(kernel.transpose(there).transpose(back), kernel)
+
+
+def test_no_depthwise_convolution_is_seen_in_several_outputs_for_a_channel():
+    with pytest.raises(StateError, match="no counterpart"):
+        unirms.match({"a": (64, 1, 3, 3)}, {"x": (3, 3, 32, 2)})
+    assert unirms.match({"a": (8, 2, 3, 3)}, {"x": (3, 3, 2, 8)}).targets["a"].axes == (2, 3, 1, 0)
+
+
+def test_a_matrix_of_one_element_is_as_it_is_either_way():
+    assert unirms.match({"a": (1, 1)}, {"x": (1, 1)}).targets["a"].axes is None
+
+
 def test_match_takes_the_axes_that_names_say():
     given_map = unirms.match({"a": (8, 8, 3, 3)}, {"x": (3, 3, 8, 8)}, names={"a": {"to": "x", "axes": [3, 2, 0, 1]}})
     assert given_map.targets["a"].axes == (3, 2, 0, 1)

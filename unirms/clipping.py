@@ -2,17 +2,21 @@
 
 Infinities and NaN go through the formulas: a limit by value makes an infinity the limit, a norm that is infinite makes
 every finite element 0 and an infinite one NaN, and a NaN anywhere in a norm makes everything NaN that it scales.
+
+NumPy is loaded where a gradient is clipped: it takes a fifth of the time of a command that only translates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from unirms.scalars import Number
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Arrays = dict[str, "np.ndarray[Any, Any]"]
 Epsilon = Annotated[Number, Field(ge=0)]
@@ -30,6 +34,8 @@ class ClipByValue(_Clip):
 
     def apply(self, grads: Mapping[str, np.ndarray[Any, Any]]) -> Arrays:
         """Return the clipped gradients, same names, shapes and dtypes."""
+        import numpy as np
+
         return {name: np.clip(g, g.dtype.type(-self.limit), g.dtype.type(self.limit)) for name, g in grads.items()}
 
 
@@ -72,11 +78,15 @@ Clip = Annotated[ClipByValue | ClipByNorm | ClipByGlobalNorm, Field(discriminato
 
 def _norm(grads: list[np.ndarray[Any, Any]]) -> Any:
     """Return the joint Euclidean norm in the dtype of the gradients (NumPy's pairwise sum)."""
+    import numpy as np
+
     dtype = np.result_type(*grads) if grads else np.dtype(np.float64)
     return np.sqrt(sum((np.sum(np.square(g), dtype=dtype) for g in grads), start=dtype.type(0)))
 
 
 def _scaled(grad: np.ndarray[Any, Any], norm: Any, max_norm: float, eps: float) -> np.ndarray[Any, Any]:
+    import numpy as np
+
     rounded = grad.dtype.type
     limit = rounded(max_norm)
     if eps == 0:

@@ -92,6 +92,8 @@ def with_rate(config: RMSPropConfig, rate: float | AnySchedule) -> RMSPropConfig
 def renamed(config: RMSPropConfig, pairs: Iterable[tuple[str, str]]) -> RMSPropConfig:
     """Return the config whose name patterns say of the parameters at the target what they say of those at the source.
 
+    Groups of which no parameter is left are left out.
+
     Args:
         config: its patterns are for the names at the source.
         pairs: source name and target name of each parameter.
@@ -102,11 +104,12 @@ def renamed(config: RMSPropConfig, pairs: Iterable[tuple[str, str]]) -> RMSPropC
         config.group_of(here) == config.group_of(there) and matches(here, exempt) == matches(there, exempt)
         for here, there in pairs
     )
-    if same:
-        return config
     members = [
         [there for here, there in pairs if config.group_of(here) == index] for index in range(len(config.groups))
     ]
+    if same:
+        kept = tuple(group for group, found in zip(config.groups, members, strict=True) if found)
+        return config if kept == config.groups else config.replace(groups=kept)
     return config.replace(
         groups=tuple(
             group.model_copy(update={"match": tuple(_exactly(name) for name in found)})
@@ -115,6 +118,16 @@ def renamed(config: RMSPropConfig, pairs: Iterable[tuple[str, str]]) -> RMSPropC
         ),
         no_weight_decay=tuple(_exactly(there) for here, there in pairs if matches(here, exempt)),
     )
+
+
+def narrowed(config: RMSPropConfig, names: Sequence[str], left: Sequence[str]) -> RMSPropConfig:
+    """Return the config of those of the named parameters that are left: without groups that have no others.
+
+    Raises:
+        UnsupportedError: a group matches none of the names.
+    """
+    members(config, names)
+    return renamed(config, [(name, name) for name in left])
 
 
 def _exactly(name: str) -> str:

@@ -114,7 +114,22 @@ def adapter_of(optimizer: Any) -> Adapter:
             return candidate
     kind = f"{type(optimizer).__module__}.{type(optimizer).__qualname__}"
     stock = ", ".join(dialects.get(name).target for name in FRAMEWORKS)
-    raise ForeignOptimizerError(f"{kind} is not an RMSProp that unirms can read; it reads {stock} and what it builds")
+    inside = f"; give its .{name}" if (name := _within(optimizer)) else ""
+    raise ForeignOptimizerError(
+        f"{kind} is not an RMSProp that unirms can read; it reads {stock} and what it builds{inside}"
+    )
+
+
+def _within(wrapper: Any) -> str:
+    """Return the attribute of a wrapper, as Keras's LossScaleOptimizer, that is an RMSProp; "" if none is."""
+    held = getattr(wrapper, "__dict__", {})
+    found = (
+        name
+        for name, value in held.items()
+        for framework in _frameworks_behind(value)
+        if not name.startswith("_") and adapter(framework).owns(value)
+    )
+    return next(found, "")
 
 
 def adapters_behind(thing: Any) -> Iterator[Adapter]:

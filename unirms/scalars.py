@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import numbers
+import sys
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import BeforeValidator
 from pydantic_core import PydanticCustomError
 
@@ -22,9 +22,9 @@ def to_number(value: Any) -> float:
     """
     if type(value) is float and math.isfinite(value):
         return value
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (numbers.Real, np.number)):
+    if is_flag(value) or not isinstance(value, numbers.Complex):  # NumPy registers its scalars with these classes
         raise PydanticCustomError("not_a_number", "not a number")
-    if isinstance(value, np.complexfloating):
+    if not isinstance(value, numbers.Real):
         raise PydanticCustomError("not_a_number", "not a real number")
     try:
         number = float(value)
@@ -35,9 +35,15 @@ def to_number(value: Any) -> float:
     return number
 
 
+def is_flag(value: Any) -> bool:
+    """Return whether a value is a bool or a `numpy.bool_`, of which there is none before NumPy is loaded."""
+    numpy = sys.modules.get("numpy")
+    return isinstance(value, bool) or (numpy is not None and isinstance(value, numpy.bool_))
+
+
 def to_flag(value: Any) -> bool:
     """Return a Python bool from a bool or `numpy.bool_`; 0, 1 and "no" are refused (torch takes "no" as true)."""
-    if not isinstance(value, (bool, np.bool_)):
+    if not is_flag(value):
         raise PydanticCustomError("not_a_flag", "not true or false")
     return bool(value)
 

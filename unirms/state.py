@@ -141,11 +141,13 @@ class OptimizerState:
 
         Args:
             kinds: slots, or "weights".
-            parameters: names of parameters of which all slots are left out; their weights stay.
+            parameters: names of parameters of which all slots are left out, and groups of the config that have no
+                others; their weights stay.
 
         Raises:
             StateError: there is no such slot, or it is the mean square, which every RMSProp keeps; or no such
                 parameter.
+            UnsupportedError: a group of the config matches no parameter of the state.
         """
         allowed = [kind for kind in (*SLOTS, GRADIENT_SUM, WEIGHTS) if kind != "mean_square"]
         for kind in kinds:
@@ -161,6 +163,11 @@ class OptimizerState:
             if kind != WEIGHTS
         }
         changes |= {kind: {} for kind in kinds}
+        if out and self.config is not None:
+            from unirms.grouping import narrowed
+
+            left = [name for name in self.mean_square if name not in out]
+            changes["config"] = narrowed(self.config, list(self.mean_square), left)
         if GRADIENT_SUM in kinds:
             changes["micro_step"] = 0
         return replace(self, **changes)

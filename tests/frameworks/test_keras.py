@@ -349,6 +349,13 @@ def test_optimizers_of_others_are_not_read():
         unirms.config_of(keras.optimizers.Adam())
 
 
+def test_an_rmsprop_within_a_loss_scale_optimizer_is_named():
+    wrapper = keras.optimizers.LossScaleOptimizer(keras.optimizers.RMSprop())
+    with pytest.raises(unirms.ForeignOptimizerError, match=r"LossScaleOptimizer is not .*; give its \.inner_optimizer$"):
+        unirms.config_of(wrapper)
+    assert unirms.config_of(wrapper.inner_optimizer) == unirms.config_of(keras.optimizers.RMSprop())
+
+
 def test_state_has_the_slots_that_are_used_as_copies():
     variable = weights(dtype="bfloat16")
     optimizer = unirms.build(RMSPropConfig(centered=True, maximize=True), "keras", [variable])

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from unirms.building import Policy
-from unirms.checkpoints import calling, recognizing, states
+from unirms.checkpoints import calling, leaving, recognizing, states
 from unirms.checkpoints.calling import Interpreters
 from unirms.checkpoints.checkpoint import Checkpoint, Outgoing
 from unirms.checkpoints.formats import Known, known
@@ -103,6 +103,7 @@ def migrate(
     like: str | Path | None = None,
     policy: Policy = "exact",
     step: int | None = None,
+    without: Iterable[str] = (),
     interpreters: Interpreters | None = None,
 ) -> Migration:
     """Write what one file holds of a training run into another, in the names, layouts and units of its target.
@@ -125,6 +126,7 @@ def migrate(
         policy: what goes on from it: "exact", what ``unirms.build`` makes of the config; "stock", the stock class, if
             it computes the config; "nearest", the stock class.
         step: completed updates, where the file does not say it.
+        without: slots that are left out, and parameters whose slots are: those that the target does not update.
         interpreters: framework -> its Python, where it is not this one.
 
     Raises:
@@ -143,7 +145,8 @@ def migrate(
     pattern = _template(place, formats[1], like)
     kept = pattern if like is not None or formats[1].needs_like else None
     with ExitStack() as stack:
-        held = stack.enter_context(opened(source, formats[0], config, interpreters))
+        whole = stack.enter_context(opened(source, formats[0], config, interpreters))
+        held, config = leaving.without(whole, config, without)
         found = settled(held, source.name, config, step)
         template = None
         if pattern is not None:

@@ -41,6 +41,10 @@ def migrate(
         str, typer.Option(help="what goes on from DST: exact (what unirms.build makes), stock or nearest")
     ] = "exact",
     step: Annotated[int | None, typer.Option(min=0, help="completed updates, if SRC does not say it")] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="leave a slot out, or all slots of a parameter of SRC (repeatable)"),
+    ] = None,
     python: Annotated[
         list[str] | None,
         typer.Option("--python", metavar="NAME=INTERPRETER", help="load a framework with another Python (repeatable)"),
@@ -82,6 +86,7 @@ def migrate(
             like=like,
             policy=cast("Policy", policy),
             step=step,
+            without=without or (),
             interpreters=interpreters(python or []),
         )
     said = [str(warning.message) for warning in caught]

@@ -31,6 +31,11 @@ LAYOUTS: Final[Mapping[int, tuple[Axes, Axes]]] = {
 the documentation of `torch.nn.Linear` and `Conv2d`, `keras.layers.Dense` and `Conv2D`, `mindspore.nn.Dense`, and
 `paddle.nn.Linear`."""
 
+DEPTHWISE: Final[Mapping[int, tuple[Axes, Axes]]] = {3: ((2, 0, 1), (1, 2, 0)), 4: ((2, 3, 0, 1), (2, 3, 0, 1))}
+"""The same for a convolution of each channel by itself: (channels, 1, *window) <-> (*window, channels, 1). With several
+outputs for a channel, (channels * outputs, 1, *window) and (*window, channels, outputs) are no permutation of each
+other. Sources: `torch.nn.Conv2d` with groups, `keras.layers.DepthwiseConv1D` and `DepthwiseConv2D`."""
+
 
 Shape = tuple[int, ...]
 
@@ -145,13 +150,23 @@ class _Ways:
 
     def of(self, before: Shape, after: Shape) -> list[Axes | None]:
         """Return the permutations that take a shape to another: None where it may stay as it is."""
-        if len(before) not in LAYOUTS or len(before) != len(after):
+        rank = len(before)
+        if rank not in LAYOUTS or rank != len(after):
             return [None] if before == after else []
-        last, first = LAYOUTS[len(before)]
-        matrix = len(before) == 2  # a linear layer's, or a table's: frameworks do not tell which
-        allowed = dict.fromkeys([*[last] * (self.last or matrix), *[first] * (self.first or matrix)])
-        turned: list[Axes | None] = [axes for axes in allowed if tuple(before[axis] for axis in axes) == after]
-        return [None, *turned] if before == after else turned
+        matrix = rank == 2  # a linear layer's, or a table's: frameworks do not tell which
+        (last, first), as_it_is = LAYOUTS[rank], tuple(range(rank))
+        ways = [as_it_is, *[last] * (self.last or matrix), *[first] * (self.first or matrix)]
+        if rank in DEPTHWISE:
+            last, first = DEPTHWISE[rank]
+            ways += [last] * (self.last and before[1] == 1) + [first] * (self.first and before[-1] == 1)
+        fit = [axes for axes in dict.fromkeys(ways) if tuple(before[axis] for axis in axes) == after]
+        different = {_moved(before, axes): axes for axes in reversed(fit)}  # of those that do the same, the first
+        return [None if axes == as_it_is else axes for axes in fit if axes in different.values()]
+
+
+def _moved(shape: Shape, axes: Axes) -> Axes:
+    """Return the axes that say where elements go: all but those of length 1."""
+    return tuple(axis for axis in axes if shape[axis] != 1)
 
 
 def _by_shape(

@@ -142,7 +142,7 @@ def _sources(state: OptimizerState, to: Destination, names: ParameterMap, proble
         if name in (to.weights or ()):
             problems.append(
                 f"{source.name!r} goes to {name!r}, which the optimizer does not update; leave what it remembers of it "
-                f"out with state.without(parameters=[{source.name!r}])"
+                f"out with state.without(parameters=[{source.name!r}]), or --without {source.name} in unirms migrate"
             )
         else:
             problems.append(f"{source.name!r} goes to {name!r}, which the optimizer has not")
@@ -263,7 +263,8 @@ def _sum_moves(
     if state.micro_step >= to.config.gradient_accumulation_steps:
         problems.append(
             f"the state has gathered {state.micro_step} gradients for an update, and the optimizer updates after "
-            f'{to.config.gradient_accumulation_steps}; leave them out with state.without("gradient_sum")'
+            f'{to.config.gradient_accumulation_steps}; leave them out with state.without("gradient_sum"), or '
+            "--without gradient_sum in unirms migrate"
         )
         return
     for name, source in sources.items():

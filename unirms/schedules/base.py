@@ -1,30 +1,33 @@
 """What every learning-rate schedule has: the rate at any update, the same shape at another scale, whether it moves.
 
-`t` is the number of completed updates: 0 at the first update. All rates are float64.
+`t` is the number of completed updates: 0 at the first update. All rates are float64. NumPy is loaded where a rate is
+computed, see `unirms.clipping`.
 """
 
 from __future__ import annotations
 
 import numbers
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from unirms.errors import ConfigError
-from unirms.scalars import AsTuple, Number, to_number
-from unirms.schedules.arrays import NUMPY, Functions
+from unirms.scalars import AsTuple, Number, is_flag, to_number
 
 if TYPE_CHECKING:
+    import numpy as np
     from typing_extensions import Self
 
-Floats = np.ndarray[Any, np.dtype[np.float64]]
+    from unirms.schedules.arrays import Functions
+
+    Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 LARGEST_COUNT = 2**53  # above it float64 no longer holds every integer
-LARGEST = float(np.finfo(np.float64).max)
+LARGEST = sys.float_info.max
 
 
 def to_integer(value: Any) -> int:
@@ -33,7 +36,7 @@ def to_integer(value: Any) -> int:
     Raises:
         PydanticCustomError: for anything else; booleans and strings are refused as in `unirms.scalars.to_number`.
     """
-    if isinstance(value, numbers.Integral) and not isinstance(value, (bool, np.bool_)):
+    if isinstance(value, numbers.Integral) and not is_flag(value):
         return int(value)
     number = to_number(value)
     if number != int(number):
@@ -96,7 +99,7 @@ class BaseSchedule(BaseModel):
             ConfigError: `t` is not a whole number >= 0.
         """
         # As a vector of one: NumPy's scalars may round a power differently from its arrays.
-        return float(self.values(np.asarray([t]))[0])
+        return float(self.values([t])[0])
 
     def values(self, ts: Any) -> Floats:
         """Return the rates at all of `ts`, an array of whole numbers >= 0 of any shape, in float64 of that shape.
@@ -104,6 +107,10 @@ class BaseSchedule(BaseModel):
         Raises:
             ConfigError: `ts` has something else than whole numbers >= 0.
         """
+        import numpy as np
+
+        from unirms.schedules.arrays import NUMPY
+
         given = np.asarray(ts)
         if given.size and (given.dtype.kind not in "iu" or (given < 0).any()):
             raise ConfigError([f"t counts completed updates, so it must be a whole number >= 0 (given {ts!r})"])

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from unirms.scalars import AsTuple, Flag
-from unirms.schedules.arrays import Functions
 from unirms.schedules.base import (
     BaseSchedule,
     Boundaries,
@@ -35,6 +34,8 @@ from unirms.schedules.decays import (
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from unirms.schedules.arrays import Functions
 
 
 class Noam(BaseSchedule):

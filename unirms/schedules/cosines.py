@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from unirms.scalars import Flag, Number
-from unirms.schedules.arrays import Functions
 from unirms.schedules.base import BaseSchedule, Count, Factor, Length, Rate, bad_schedule, mix, power, quotient
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from unirms.schedules.arrays import Functions
 
 
 class Cosine(BaseSchedule):

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from unirms.scalars import Flag, Number
-from unirms.schedules.arrays import Functions
 from unirms.schedules.base import (
     BaseSchedule,
     Boundaries,
@@ -27,6 +26,8 @@ from unirms.schedules.base import (
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from unirms.schedules.arrays import Functions
 
 
 class Constant(BaseSchedule):

@@ -6,12 +6,11 @@ exponential is no exponential of exp(-decay_rate), which rounds otherwise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import singledispatch
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any, Final, overload
-
-import numpy as np
 
 from unirms.schedules.base import BaseSchedule
 from unirms.schedules.compositions import Sampled, Sequence, Table, Warmup
@@ -46,7 +45,7 @@ def canonical(schedule: BaseSchedule | Plateau) -> BaseSchedule | Plateau:
 def forms(schedule: BaseSchedule | Plateau) -> Iterator[BaseSchedule | Plateau]:
     """Yield the schedule, and the same function as schedules of other kinds; all have its canonical form."""
     yield schedule
-    if isinstance(schedule, Table) and _changes(schedule) > LONG_TABLE:
+    if isinstance(schedule, Table) and len(_changes(schedule)) > LONG_TABLE:
         return
     shared = canonical(schedule)
     for form in (shared, *_other_words(shared)):
@@ -90,10 +89,10 @@ def _(schedule: Linear) -> BaseSchedule:
 @_canonical.register
 def _(schedule: MultiStep) -> BaseSchedule:
     boundaries = tuple(sorted(set(schedule.milestones) - {0}))
-    rates = schedule.values([0, *boundaries])
-    if not np.isfinite(rates).all():  # no rates of a schedule
+    rates = schedule.values([0, *boundaries]).tolist()
+    if not all(map(math.isfinite, rates)):  # no rates of a schedule
         return schedule
-    return _canonical(Piecewise(boundaries=boundaries, learning_rates=tuple(rates.tolist())))
+    return _canonical(Piecewise(boundaries=boundaries, learning_rates=tuple(rates)))
 
 
 @_canonical.register
@@ -106,9 +105,8 @@ def _(schedule: Piecewise) -> BaseSchedule:
 
 @_canonical.register
 def _(schedule: Table) -> BaseSchedule:
-    rates = np.asarray(schedule.learning_rates)
-    starts = np.flatnonzero(np.diff(rates)) + 1
-    return Piecewise(boundaries=starts.tolist(), learning_rates=rates[[0, *starts]].tolist())
+    rates, starts = schedule.learning_rates, _changes(schedule)
+    return Piecewise(boundaries=tuple(starts), learning_rates=tuple(rates[start] for start in (0, *starts)))
 
 
 @_canonical.register
@@ -177,5 +175,6 @@ def _is_straight(schedule: Polynomial) -> bool:
     return schedule.power == 1 and not schedule.cycle
 
 
-def _changes(table: Table) -> int:
-    return int(np.count_nonzero(np.diff(table.learning_rates)))
+def _changes(table: Table) -> list[int]:
+    """Return the updates whose rate is another than the one before."""
+    return [t for t, (before, rate) in enumerate(pairwise(table.learning_rates), start=1) if rate != before]
