@@ -351,7 +351,7 @@ def test_optimizers_of_others_are_not_read():
 
 def test_an_rmsprop_within_a_loss_scale_optimizer_is_named():
     wrapper = keras.optimizers.LossScaleOptimizer(keras.optimizers.RMSprop())
-    with pytest.raises(unirms.ForeignOptimizerError, match=r"LossScaleOptimizer is not .*; give its \.inner_optimizer$"):
+    with pytest.raises(unirms.ForeignOptimizerError, match=r"LossScaleOptimizer is not .*; give its \.inner_optimizer"):
         unirms.config_of(wrapper)
     assert unirms.config_of(wrapper.inner_optimizer) == unirms.config_of(keras.optimizers.RMSprop())
 
