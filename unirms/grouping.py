@@ -92,8 +92,6 @@ def with_rate(config: RMSPropConfig, rate: float | AnySchedule) -> RMSPropConfig
 def renamed(config: RMSPropConfig, pairs: Iterable[tuple[str, str]]) -> RMSPropConfig:
     """Return the config whose name patterns say of the parameters at the target what they say of those at the source.
 
-    Groups of which no parameter is left are left out.
-
     Args:
         config: its patterns are for the names at the source.
         pairs: source name and target name of each parameter.
@@ -104,12 +102,11 @@ def renamed(config: RMSPropConfig, pairs: Iterable[tuple[str, str]]) -> RMSPropC
         config.group_of(here) == config.group_of(there) and matches(here, exempt) == matches(there, exempt)
         for here, there in pairs
     )
+    if same:
+        return config
     members = [
         [there for here, there in pairs if config.group_of(here) == index] for index in range(len(config.groups))
     ]
-    if same:
-        kept = tuple(group for group, found in zip(config.groups, members, strict=True) if found)
-        return config if kept == config.groups else config.replace(groups=kept)
     return config.replace(
         groups=tuple(
             group.model_copy(update={"match": tuple(_exactly(name) for name in found)})
@@ -120,14 +117,16 @@ def renamed(config: RMSPropConfig, pairs: Iterable[tuple[str, str]]) -> RMSPropC
     )
 
 
-def narrowed(config: RMSPropConfig, names: Sequence[str], left: Sequence[str]) -> RMSPropConfig:
-    """Return the config of those of the named parameters that are left: without groups that have no others.
+def narrowed(config: RMSPropConfig, names: Sequence[str], left: Iterable[str]) -> RMSPropConfig:
+    """Return the config for those of the named parameters that are left: without groups that hold for others alone.
 
     Raises:
         UnsupportedError: a group matches none of the names.
     """
     members(config, names)
-    return renamed(config, [(name, name) for name in left])
+    held = {config.group_of(name) for name in left}
+    kept = tuple(group for index, group in enumerate(config.groups) if index in held)
+    return config if kept == config.groups else config.replace(groups=kept)
 
 
 def _exactly(name: str) -> str:

@@ -31,7 +31,7 @@ from unirms.errors import (
     UnrepresentableError,
     some,
 )
-from unirms.grouping import renamed
+from unirms.grouping import narrowed, renamed
 from unirms.moving import ParameterMap, Plan, plan
 from unirms.moving.maps import Layout
 from unirms.moving.planning import warn
@@ -192,7 +192,9 @@ def _content(
     if wrong:
         raise StateError(wrong)
     assert found.state.config is not None
-    config = renamed(_meaning(found.state.config, formats[1], policy), _pairs(held, map_))
+    pairs = _pairs(held, map_)
+    here = narrowed(found.state.config, list(held.tensors["mean_square"]), [name for name, _ in pairs])
+    config = renamed(_meaning(here, formats[1], policy), pairs)
     to = destination(held, template, map_, config, weights=weights)
     way = plan(found.state, to, map_)
     moving: dict[str, dict[str, Moving]] = {}
