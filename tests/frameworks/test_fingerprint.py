@@ -48,7 +48,9 @@ def check(found, name, config):
             assert getattr(found.config, axis) == getattr(config, axis), (axis, found.explain())
 
 
-@pytest.mark.parametrize("fields", [{}, SET], ids=["defaults", "set"])
+@pytest.mark.parametrize(
+    "fields", [pytest.param({}, id="defaults"), pytest.param(SET, id="set", marks=pytest.mark.slow)]
+)
 def test_stock_classes_are_recognised(framework, driver, fields):
     for name in CLASSES[framework]:
         factory, config = making(driver, framework, name, **fields)
@@ -70,6 +72,7 @@ def test_what_unirms_builds_is_recognised_as_every_dialect(framework, name):
             assert getattr(found.config, axis) == getattr(config, axis), axis
 
 
+@pytest.mark.slow
 def test_what_unirms_builds_exactly_is_recognised(framework):
     config = RMSPropConfig(
         learning_rate=0.02, epsilon=1e-4, momentum=0.8, nesterov=True, lr_in_momentum=False, initial_mean_square=0.5
