@@ -176,24 +176,6 @@ def test_shapes_that_tell_nothing_need_a_map(tmp_path, target):
     assert list(OptimizerState.load(target).momentum) == ["c", "d"]
 
 
-def test_equal_shapes_go_in_order_when_asked_for(tmp_path, target):
-    a_state(shapes={"gamma": (3,), "beta": (3,), "fc": (4, 2)}).save(tmp_path / "s.safetensors")
-    a_state(shapes={"w": (4, 2), "scale": (3,), "offset": (3,)}).save(tmp_path / "like.safetensors")
-    arguments = ["migrate", tmp_path / "s.safetensors", target, "--like", tmp_path / "like.safetensors", "--weights"]
-    refused = CliRunner().invoke(APP, [str(argument) for argument in arguments])
-    assert "(--ordered)" in str(refused.exception)
-    assert not target.exists()
-    assert CliRunner().invoke(APP, [*map(str, arguments), "--ordered"]).exit_code == 0
-    before, after = OptimizerState.load(tmp_path / "s.safetensors"), OptimizerState.load(target)
-    for source_name, target_name in {"gamma": "scale", "beta": "offset", "fc": "w"}.items():
-        np.testing.assert_array_equal(after.momentum[target_name], before.momentum[source_name])
-        np.testing.assert_array_equal(after.weights[target_name], before.weights[source_name])
-    (tmp_path / "map.yaml").write_text("gamma: offset\n")  # what a map says goes before the order
-    names = ["--names", str(tmp_path / "map.yaml"), "--ordered"]
-    assert CliRunner().invoke(APP, [*map(str, arguments), *names]).exit_code == 0
-    np.testing.assert_array_equal(OptimizerState.load(target).momentum["scale"], before.momentum["beta"])
-
-
 def stored(shape):
     return Stored(path="nowhere", offset=0, dtype="float32", shape=shape)
 
@@ -1144,7 +1126,6 @@ def test_the_command_shows_what_went_where_and_how_to_go_on(source, tmp_path, ta
         ["--policy", "stock"],
         ["--python", "torch"],
         ["--step", "8"],
-        ["--ordered"],
     ],
 )
 def test_what_cannot_be_done_is_an_error_of_unirms_and_nothing_is_written(source, tmp_path, target, arguments):

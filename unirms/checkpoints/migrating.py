@@ -104,7 +104,6 @@ def migrate(
     policy: Policy = "exact",
     step: int | None = None,
     without: Iterable[str] = (),
-    ordered: bool = False,
     interpreters: Interpreters | None = None,
 ) -> Migration:
     """Write what one file holds of a training run into another, in the names, layouts and units of its target.
@@ -128,7 +127,6 @@ def migrate(
             it computes the config; "nearest", the stock class.
         step: completed updates, where the file does not say it.
         without: slots that are left out, and parameters whose slots are: those that the target does not update.
-        ordered: where shapes do not tell which parameter is which, take them in the order of the source and of `like`.
         interpreters: framework -> its Python, where it is not this one.
 
     Raises:
@@ -145,8 +143,6 @@ def migrate(
     source, place, like = Path(source), Path(destination), None if like is None else Path(like)
     formats = recognizing.of_source(source, source_format), recognizing.of_destination(place, target_format, like)
     pattern = _template(place, formats[1], like)
-    if ordered and pattern is None:
-        raise StateError(["--ordered is about the order in two files, and there is one; give the other as --like"])
     kept = pattern if like is not None or formats[1].needs_like else None
     with ExitStack() as stack:
         whole = stack.enter_context(opened(source, formats[0], config, interpreters))
@@ -155,8 +151,7 @@ def migrate(
         template = None
         if pattern is not None:
             template = stack.enter_context(opened(pattern, formats[1], _for_any_names(found), interpreters))
-        map_ = mapped(held, template, formats, names, layout, weights=weights, ordered=ordered)
-        content, way = _content(held, found, template, formats, map_, policy, weights=weights)
+        content, way = _content(held, found, template, formats, names, layout, policy, weights=weights)
         rounded = _write(formats[1], place, content, kept, interpreters)
     warn(way, [content.tensors[kind][name].move for kind, name in rounded], stacklevel=3)
     notes = (*held.notes, *found.notes, *_kept_layouts(content, template, formats), *_lost_plateau(content, formats[1]))
@@ -185,12 +180,14 @@ def _content(
     found: Settled,
     template: Checkpoint | None,
     formats: tuple[Known, Known],
-    map_: ParameterMap,
+    names: Names,
+    layout: Mapping[str, Layout] | None,
     policy: Policy,
     *,
     weights: bool,
 ) -> tuple[Outgoing, Plan]:
     """Return what the target is to hold, and the plan that says so."""
+    map_ = mapped(held, template, formats, names, layout, weights=weights)
     wrong = [reason for one in map_.targets.values() if one.name is not None and (reason := problem(one.name))]
     if wrong:
         raise StateError(wrong)

@@ -26,13 +26,11 @@ def mapped(
     layout: Mapping[str, Layout] | None,
     *,
     weights: bool,
-    ordered: bool = False,
 ) -> ParameterMap:
     """Return which parameter goes where.
 
     Without names they are the same on both sides; without a template, what has no axes keeps them. With one, what the
-    user leaves open is told by the shapes, where they tell it, and `ordered` by the order in both files where they do
-    not. A `ParameterMap` leaves nothing open.
+    user leaves open is told by the shapes, where they tell it. A `ParameterMap` leaves nothing open.
 
     Raises:
         StateError: it cannot be told; all parameters of which it cannot.
@@ -43,8 +41,7 @@ def mapped(
         return given
     told: dict[str, Target] = {}
     for left, right in _sides(source, template, weights=both):
-        plain = names is None and layout is None
-        told |= _told(left, right, given, formats, open_=names is None, plain=plain, ordered=ordered)
+        told |= _told(left, right, given, formats, open_=names is None, plain=names is None and layout is None)
     return ParameterMap({**(given.targets if names is not None else {}), **told})
 
 
@@ -61,14 +58,7 @@ def _sides(source: Checkpoint, template: Checkpoint, *, weights: bool) -> list[t
 
 
 def _told(
-    left: Shapes,
-    right: Shapes,
-    given: ParameterMap,
-    formats: tuple[Known, Known],
-    *,
-    open_: bool,
-    plain: bool,
-    ordered: bool,
+    left: Shapes, right: Shapes, given: ParameterMap, formats: tuple[Known, Known], *, open_: bool, plain: bool
 ) -> Mapping[str, Target]:
     """Return the targets of these parameters, those and those axes told by the shapes that the user leaves open."""
     if plain and left == right:
@@ -90,7 +80,6 @@ def _told(
             for name in said
             if name in left and len(left[name]) > 1
         },
-        ordered=ordered,
         frameworks=(here, there) if known else None,
     ).targets
 

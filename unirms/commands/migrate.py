@@ -41,9 +41,6 @@ def migrate(
         str, typer.Option(help="what goes on from DST: exact (what unirms.build makes), stock or nearest")
     ] = "exact",
     step: Annotated[int | None, typer.Option(min=0, help="completed updates, if SRC does not say it")] = None,
-    ordered: Annotated[
-        bool, typer.Option("--ordered", help="with --like: take parameters of equal shapes in the order of both files")
-    ] = False,
     without: Annotated[
         list[str] | None,
         typer.Option(metavar="NAME", help="leave a slot out, or all slots of a parameter of SRC (repeatable)"),
@@ -90,7 +87,6 @@ def migrate(
             policy=cast("Policy", policy),
             step=step,
             without=without or (),
-            ordered=ordered,
             interpreters=interpreters(python or []),
         )
     said = [str(warning.message) for warning in caught]

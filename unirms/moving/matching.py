@@ -182,13 +182,12 @@ def _by_shape(
         elif len(ours) == len(theirs):
             problems.append(
                 f"{some(ours)} of the source and {some(theirs)} of the target have shapes that do not tell them "
-                "apart; say in names=, or in a map file, which is which, or take them in their order with ordered=True "
-                "(--ordered)"
+                "apart; say in names= which is which, or take them in their order with ordered=True"
             )
         else:
             problems.append(
                 f"{some(ours)} of the source and {some(theirs)} of the target have the same shape and are not as "
-                "many; say in names=, or in a map file, which is which, and map to None what is left out"
+                "many; say in names= which is which, and map to None what is left out"
             )
     problems += [
         f"{name!r} of the target, of shape {shape}, has no counterpart"
