@@ -511,6 +511,20 @@ def test_match_in_order_takes_what_is_trained_first():
     }
 
 
+def test_an_order_that_what_is_trained_breaks_is_refused():
+    ones = {name: np.ones(8) for name in ("bias", "gamma", "beta", "mean")}
+    all_trained = unirms.OptimizerState(1, {n: ones[n] for n in ("bias", "gamma", "beta")}, weights=ones)
+    frozen = unirms.OptimizerState(1, {n: ones[n] for n in ("gamma", "beta")}, weights=ones)
+    with pytest.raises(StateError, match="'beta' of the source would go to what is trained on one side only") as caught:
+        unirms.match(all_trained, frozen, ordered=True)
+    assert len(caught.value.problems) == 1
+    told = unirms.match(all_trained, frozen, ordered=True, names={"bias": "bias"})
+    assert all(name == one.name for name, one in told.targets.items())
+    alone = unirms.OptimizerState(1, {"a": np.ones(3)}, weights={"a": np.ones(3), "b": np.ones(4)})
+    other = unirms.OptimizerState(1, {"y": np.ones(4)}, weights={"x": np.ones(3), "y": np.ones(4)})
+    assert unirms.match(alone, other, ordered=True).as_data() == {"a": "x", "b": "y"}  # shapes tell, no order
+
+
 @pytest.mark.parametrize(
     ("keywords", "said"),
     [

@@ -8,7 +8,7 @@ that shape. What they cannot: which of two with equal shapes is which, and wheth
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -38,6 +38,8 @@ other. Sources: `torch.nn.Conv2d` with groups, `keras.layers.DepthwiseConv1D` an
 
 
 Shape = tuple[int, ...]
+Trained = tuple[Container[str] | None, Container[str] | None]
+"""What is trained on each side, where it says so."""
 
 
 def match(
@@ -56,7 +58,8 @@ def match(
         target: the same of the other side.
         names: source name -> target name, for those that shapes do not tell; None leaves one out.
         layout: source name -> its permutation, for those that shapes do not tell: a square matrix.
-        ordered: take those with equal shapes in the order in which they stand in both models.
+        ordered: take those with equal shapes in the order in which they stand in both models, what is trained before
+            what is not.
         frameworks: those of the two sides, where these do not tell by themselves. They say in which direction a
             convolution may be permuted; whether a matrix is transposed, or an embedding that is not, they do not.
 
@@ -80,8 +83,8 @@ def match(
         {name: shape for name, shape in left.items() if name not in given.targets},
         {name: shape for name, shape in right.items() if name not in taken},
         ways,
-        ordered=ordered,
-        problems=problems,
+        (_trained(source), _trained(target)) if ordered else None,
+        problems,
     )
     targets: dict[str, Target] = {}
     for name in left:
@@ -121,6 +124,28 @@ def shapes_of(model: Any) -> dict[str, Shape]:
             "one, or a mapping of names to shapes"
         ]
     )
+
+
+def _trained(model: Any) -> Container[str] | None:
+    """Return the names of what is trained; None where nobody says it."""
+    if isinstance(model, OptimizerState):
+        return model.mean_square
+    models = [adapter for adapter in _adapters(model) if not adapter.owns(model)]
+    return {one.name for one in models[0].named_parameters(model)} if models else None
+
+
+def _other_orders(
+    pairs: Mapping[str, str], ours: Container[str] | None, theirs: Container[str] | None
+) -> Iterator[str]:
+    """Yield a sentence where something trained would be paired with something that is not: the orders differ there."""
+    if ours is None or theirs is None:
+        return
+    wrong = [source for source, target in pairs.items() if (source in ours) != (target in theirs)]
+    if wrong:
+        yield (
+            f"{some(wrong)} of the source would go to what is trained on one side only: the order does not tell "
+            "which is which; say in names= where they go"
+        )
 
 
 def _trained_first(shapes: dict[str, Shape], trained: Container[str]) -> dict[str, Shape]:
@@ -170,24 +195,28 @@ def _moved(shape: Shape, axes: Axes) -> Axes:
 
 
 def _by_shape(
-    left: Mapping[str, Shape], right: Mapping[str, Shape], ways: _Ways, *, ordered: bool, problems: list[str]
+    left: Mapping[str, Shape], right: Mapping[str, Shape], ways: _Ways, ordered: Trained | None, problems: list[str]
 ) -> dict[str, str]:
-    """Return the pairs of parameters with the same shape up to a layout."""
+    """Return the pairs of parameters with the same shape up to a layout; `ordered` allows to pair them by order."""
     pairs: dict[str, str] = {}
     for ours, theirs in _alike(left, right, ways):
         if len(ours) == len(theirs) and (len(ours) == 1 or ordered):
-            pairs |= dict(zip(ours, theirs, strict=True))
+            paired = dict(zip(ours, theirs, strict=True))
+            pairs |= paired
+            if len(ours) > 1 and ordered:
+                problems += _other_orders(paired, *ordered)
         elif not theirs:
             problems.append(f"{ours[0]!r} of shape {left[ours[0]]} has no counterpart")
         elif len(ours) == len(theirs):
             problems.append(
                 f"{some(ours)} of the source and {some(theirs)} of the target have shapes that do not tell them "
-                "apart; say in names= which is which, or take them in their order with ordered=True"
+                "apart; say in names=, or in a map file, which is which; unirms.match(…, ordered=True) takes those of "
+                "two models in their order"
             )
         else:
             problems.append(
                 f"{some(ours)} of the source and {some(theirs)} of the target have the same shape and are not as "
-                "many; say in names= which is which, and map to None what is left out"
+                "many; say in names=, or in a map file, which is which, and map to None what is left out"
             )
     problems += [
         f"{name!r} of the target, of shape {shape}, has no counterpart"
