@@ -48,9 +48,8 @@ def check(found, name, config):
             assert getattr(found.config, axis) == getattr(config, axis), (axis, found.explain())
 
 
-@pytest.mark.parametrize(
-    "fields", [pytest.param({}, id="defaults"), pytest.param(SET, id="set", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("fields", [{}, SET], ids=["defaults", "set"])
 def test_stock_classes_are_recognised(framework, driver, fields):
     for name in CLASSES[framework]:
         factory, config = making(driver, framework, name, **fields)

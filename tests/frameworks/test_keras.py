@@ -746,6 +746,7 @@ def test_every_kind_of_schedule_is_tried():
     assert {schedule.kind for schedule in SCHEDULES.values()} == set(schedules.KINDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize(
     ("which", "mode"), [("exact", "eager"), *[(which, mode) for which in SCHEDULED for mode in ("function", "xla")]]

@@ -717,6 +717,7 @@ def test_every_kind_of_schedule_is_tried():
     assert {schedule.kind for schedule in SCHEDULES.values()} == set(schedules.KINDS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("which", "mode_", "name"), RUNS)
 def test_every_schedule_matches_the_reference(which, mode_, name, rng):
     mindspore.set_context(mode=getattr(mindspore, f"{mode_.upper()}_MODE"))

@@ -120,7 +120,7 @@ def spoiled(grads):
     return changed
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_step_follows_the_reference(name, dtype, mode, driver, rng):
     config = BASE.replace(**CONFIGS[name])
