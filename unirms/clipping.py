@@ -3,7 +3,7 @@
 Infinities and NaN go through the formulas: a limit by value makes an infinity the limit, a norm that is infinite makes
 every finite element 0 and an infinite one NaN, and a NaN anywhere in a norm makes everything NaN that it scales.
 
-NumPy is loaded where a gradient is clipped: it takes a fifth of the time of a command that only translates.
+NumPy is loaded where a gradient is clipped: a command that only translates does without it, and starts faster.
 """
 
 from __future__ import annotations

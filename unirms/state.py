@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -157,12 +157,7 @@ class OptimizerState:
         unknown = sorted(out - self.mean_square.keys())
         if unknown:
             raise StateError([f"without(parameters=…): the state has no {some(unknown)}"])
-        changes: dict[str, Any] = {
-            kind: {name: array for name, array in held.items() if name not in out}
-            for kind, held in self.tensors().items()
-            if kind != WEIGHTS
-        }
-        changes |= {kind: {} for kind in kinds}
+        changes: dict[str, Any] = remaining(self.tensors(), kinds, out)
         if out and self.config is not None:
             from unirms.grouping import narrowed
 
@@ -193,6 +188,16 @@ class OptimizerState:
         from unirms.checkpoints.states import load
 
         return load(path)
+
+
+def remaining(
+    tensors: Mapping[str, Mapping[str, Any]], kinds: Container[str], parameters: Container[str]
+) -> dict[str, dict[str, Any]]:
+    """Return tensors, by kind and by name, without these kinds, and of these parameters nothing but the weights."""
+    return {
+        kind: {} if kind in kinds else {n: one for n, one in held.items() if kind == WEIGHTS or n not in parameters}
+        for kind, held in tensors.items()
+    }
 
 
 def _is_number(value: Any) -> bool:

@@ -106,6 +106,20 @@ def test_what_is_trained_stands_before_what_is_not_in_every_framework(place):
     assert ["mean" in shapes[-2][0], "var" in shapes[-1][0]] == [True, True]
 
 
+def test_a_parameter_that_one_side_alone_trains_breaks_the_order(place):
+    import some_models
+
+    model = some_models.make()
+    ones = {name: np.ones(shape, np.float32) for name, shape in shapes_of(model).items()}
+    trained = list(ones)[:6]
+    state = unirms.OptimizerState(1, {name: ones[name] for name in trained}, weights=ones)
+    told = unirms.match(state, model, ordered=True).targets
+    assert {name: one.name for name, one in told.items()} == {name: name for name in ones}
+    # The first bias now stands behind gamma and beta, of the same shape, in the state, and before them in the model.
+    with pytest.raises(unirms.StateError, match="trained on one side only"):
+        unirms.match(state.without(parameters=trained[1:2]), model, ordered=True)
+
+
 OPTIMIZERS = {
     "torch": "import torch\ndef optimize(model):\n    return torch.optim.RMSprop(model.parameters(), momentum=0.9)\n",
     "keras": "import keras\ndef optimize(model):\n    optimizer = keras.optimizers.RMSprop(momentum=0.9)\n"

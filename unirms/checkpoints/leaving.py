@@ -8,7 +8,7 @@ from unirms.checkpoints.checkpoint import Checkpoint
 from unirms.config import RMSPropConfig
 from unirms.errors import StateError, as_given, some
 from unirms.grouping import narrowed
-from unirms.state import GRADIENT_SUM, SLOTS, WEIGHTS
+from unirms.state import GRADIENT_SUM, SLOTS, remaining
 
 
 def without(
@@ -31,19 +31,14 @@ def without(
     parameters = held.tensors.get("mean_square", {})
     kinds = [kind for kind in (*SLOTS, GRADIENT_SUM) if kind != "mean_square" and held.tensors.get(kind)]
     problems = [problem for name in chosen if (problem := _problem(name, kinds, list(parameters)))]
-    remaining = [name for name in parameters if name not in chosen]
-    if not remaining:
+    left = [name for name in parameters if name not in chosen]
+    if not left:
         problems.append("--without leaves out every parameter, so that there is nothing to go on from")
     if problems:
         raise StateError(problems)
-    tensors = {
-        kind: {name: one for name, one in found.items() if kind == WEIGHTS or name not in chosen}
-        for kind, found in held.tensors.items()
-        if kind not in chosen
-    }
-    own, given = (None if one is None else narrowed(one, list(parameters), remaining) for one in (held.config, config))
+    own, given = (None if one is None else narrowed(one, list(parameters), left) for one in (held.config, config))
     changes = {
-        "tensors": tensors,
+        "tensors": remaining(held.tensors, chosen, chosen),
         "parameters": tuple(name for name in held.parameters if name not in chosen),
         "micro_step": 0 if GRADIENT_SUM in chosen else held.micro_step,
         "notes": (*held.notes, f"left out as --without says: {some(list(chosen))}"),
