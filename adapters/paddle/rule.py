@@ -10,7 +10,7 @@ import paddle
 from unirms.config import RMSPropConfig
 from unirms.reference import Hyperparameters
 
-from .operations import InPlace, Operations, square_root
+from .operations import InPlace, Operations, quotient, square_root
 
 _C_ops: Any = paddle._C_ops
 
@@ -40,8 +40,10 @@ def rmsprop(
         new["mean_gradient"] = _average(ops, slots["mean_gradient"], grad, scalars)
     denominator = _denominator(ops, new, config, scalars)
 
-    step = ops.times(grad, scalars.learning_rate) if config.lr_in_momentum else grad
-    step = ops.divide_(step, denominator) if config.lr_in_momentum else step / denominator
+    if config.lr_in_momentum:
+        step = quotient(ops.divide_, ops.times(grad, scalars.learning_rate), denominator)
+    else:
+        step = quotient(paddle.divide, grad, denominator)
     usable = ops.is_positive(denominator) if config.centered and config.negative_variance == "skip" else None
     if config.momentum > 0:
         decayed = (ops.times_ if usable is None else ops.times)(slots["momentum"], scalars.momentum)

@@ -8,15 +8,18 @@ from digits import batch
 
 
 def make_model():
-    """Return two convolutions with batch normalization, and a linear layer."""
+    """Return two convolutions with batch normalization, and a linear layer.
+
+    Smooth activations: a ReLU whose input is 0 but for rounding has the gradient 0 in one framework and 1 in the other.
+    """
     torch.manual_seed(0)
     model = torch.nn.Sequential()
     model.add_module("conv1", torch.nn.Conv2d(1, 8, 3, padding=1, bias=False))
     model.add_module("norm1", torch.nn.BatchNorm2d(8))
-    model.add_module("relu1", torch.nn.ReLU())
+    model.add_module("silu1", torch.nn.SiLU())
     model.add_module("conv2", torch.nn.Conv2d(8, 16, 3, padding=1, bias=False))
     model.add_module("norm2", torch.nn.BatchNorm2d(16))
-    model.add_module("relu2", torch.nn.ReLU())
+    model.add_module("silu2", torch.nn.SiLU())
     model.add_module("pool", torch.nn.AdaptiveAvgPool2d(1))
     model.add_module("flatten", torch.nn.Flatten())
     model.add_module("dense", torch.nn.Linear(16, 10))

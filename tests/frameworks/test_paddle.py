@@ -17,6 +17,7 @@ from unirms.conformance.measures import Ruler, same_bits
 from unirms.errors import ConfigError, FidelityWarning, UnrepresentableError, UnsupportedError
 
 from unirms.adapters.paddle import ADAPTER, UniRMSProp  # isort: skip  (the driver quietens the import of Paddle)
+from unirms.adapters.paddle.operations import quotient  # isort: skip
 from unirms.adapters.paddle.schedules import ScheduleLR, scheduler_for  # isort: skip
 
 StaticGraph, parameter, step = runs.StaticGraph, runs.parameter, runs.step
@@ -436,6 +437,18 @@ def test_float32_square_roots_depend_on_the_position():
     wrong = paddle.sqrt(paddle.to_tensor(values)).numpy() != np.sqrt(values)
     assert wrong[:1000].any()  # in blocks of eight: the reason for the detour through float64
     assert not wrong[1000:].any()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_quotients_are_correctly_rounded(dtype):
+    """Paddle's own are not on every processor: see `quotient`."""
+    rng = np.random.default_rng(0)
+    first, second = (np.asarray(rng.normal(size=4099) * 10 ** rng.uniform(-3, 3, 4099), dtype) for _ in "ab")
+    for divide in (paddle.divide, paddle._C_ops.divide_):
+        found = quotient(divide, paddle.to_tensor(first), paddle.to_tensor(second))
+        assert np.array_equal(found.numpy(), first / second)
+    scalar = quotient(paddle.divide, *(paddle.to_tensor(np.asarray(value, dtype)) for value in (1.0, 3.0)))
+    assert scalar.shape == []
 
 
 def test_attributes_of_a_static_graph_are_float32():
