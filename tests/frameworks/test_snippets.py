@@ -322,6 +322,17 @@ def test_a_snippet_follows_the_schedule(targets):
         assert len(said) == SAID[dialect], (dialect, said)
 
 
+# Paddle's LinearWarmup warns so of the state that it has given itself.
+@pytest.mark.filterwarnings("ignore:There are some unused values in state_dict:UserWarning")
+def test_a_snippet_fills_in_the_mean_square_beside_a_schedule(targets):
+    for dialect in targets:
+        if SAID[dialect]:
+            moving = MOVING.replace(learning_rate=SCHEDULES["warmup and stairs"], initial_mean_square=0.3)
+            for config in (moving, moving.replace(learning_rate=SCHEDULES["exponential"])):
+                native = config.to_native(dialect)
+                assert run(native, native.code()) <= LIMIT_ULP["float32"], (dialect, native.code())
+
+
 @pytest.fixture
 def having_groups(targets):
     """The dialects of this process's framework whose classes have parameter groups; Keras has none."""

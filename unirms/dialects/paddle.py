@@ -48,11 +48,13 @@ for name, parameter in model.named_parameters():
         parameter.regularizer = paddle.regularizer.L2Decay(0.0)
 """,
     ),
+    # A state must come with that of the scheduler, where there is one: state_dict() has it.
     seeding="""\
 # The names are those that the first optimizer over these parameters gives.
 state = {"mean_square": $start, "mean_grad": 0.0, "momentum": 0.0}
 optimizer.set_state_dict(
-    {
+    optimizer.state_dict()
+    | {
         f"{p.name}_{slot}_0": paddle.full(p.shape, value, p.dtype)
         for p in model.parameters()
         for slot, value in state.items()
