@@ -217,6 +217,14 @@ def test_what_a_class_is_told_means_what_the_verdict_says(dialect, own, rate):
             assert read.learning_rate == pytest.approx(whole.learning_rate, rel=2**-51)
 
 
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_the_kind_of_decay_is_what_the_groups_say_where_only_they_decay(decay):
+    group = ParameterGroup(match="a*", weight_decay=0.25)
+    native = RMSPropConfig(weight_decay=decay, weight_decay_mode="l1", groups=[group]).to_native("paddle")
+    assert native.differences == ()
+    assert native.meaning.weight_decay_mode == "l1"
+
+
 def test_native_groups_are_in_the_json_and_below_the_table_and_explained(tmp_path):
     path = tmp_path / "c.yaml"
     config({"match": "head*", "learning_rate": 0.05, "rho": 0.5}, {"match": "x"}).save(path)

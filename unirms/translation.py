@@ -203,7 +203,11 @@ def to_native(config: RMSPropConfig, dialect: str) -> Native:
     groups = native_groups.write(chosen, config)
     if config.groups:
         said = native_groups.meaning(chosen, config, kwargs, groups)
-        meaning = meaning.replace(groups=said, clip=native_groups.clip(chosen, config, meaning, groups))
+        meaning = meaning.replace(
+            groups=said,
+            clip=native_groups.clip(chosen, config, meaning, groups),
+            weight_decay_mode=native_groups.decay_mode(chosen, meaning, kwargs, groups),
+        )
     found = tuple(_with_remedy(difference, config, chosen) for difference in semantics.differences(config, meaning))
     return Native(chosen.name, chosen.target, kwargs, config, meaning, found, scheduler, groups)
 

@@ -44,6 +44,18 @@ def meaning(
     )
 
 
+def decay_mode(
+    dialect: Dialect, meaning: RMSPropConfig, kwargs: Mapping[str, Any], written: Sequence[NativeGroup]
+) -> Any:
+    """Return the mode of the weight decay: where groups alone have one, what their objects say."""
+    if meaning.weight_decay == 0:
+        for group in written:
+            found = read(dialect, kwargs, _without_rate(dialect, group.settings))[0]
+            if found.weight_decay > 0:
+                return found.weight_decay_mode
+    return meaning.weight_decay_mode
+
+
 def clip(dialect: Dialect, config: RMSPropConfig, meaning: RMSPropConfig, written: Sequence[NativeGroup]) -> Any:
     """Return the clips of the `meaning`, with what the class's global norms are over beside these groups.
 
@@ -128,13 +140,17 @@ def _meaning(
 ) -> ParameterGroup:
     said = {field for key in settings for field in dialect.fields_of(dialect.group_keys[key])}
     kept = wanted.restricted_to(said)
-    others = {key: value for key, value in settings.items() if not _says(dialect, {key: value}, "learning_rate")}
+    others = _without_rate(dialect, settings)
     found = read(dialect, kwargs, others)[0]
     values = {field: getattr(found, field) for field in kept.overrides() if field != "learning_rate"}
     if 0 in (kept.learning_rate, kept.learning_rate_factor) and dialect.behaviour.refuses(_rate_name(dialect), "zero"):
         stands_in = next(value for key, value in settings.items() if key not in others)
         values |= {"learning_rate": stands_in, "learning_rate_factor": None}
     return kept.model_copy(update=values)
+
+
+def _without_rate(dialect: Dialect, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if not _says(dialect, {key: value}, "learning_rate")}
 
 
 def _rate_name(dialect: Dialect) -> str:
