@@ -103,7 +103,7 @@ def one_config(found: Sequence[LiveGroup]) -> RMSPropConfig:
     Raises:
         UnsupportedError: they differ and have no names to tell them apart, or differ in what no group can override.
     """
-    found = _merged(found)
+    found = _merged(_of_one_decay(found))
     base = next((one for one in found if one.rate_factor != 0), found[0])  # of a rate of 0 there are no multiples
     alike = [one for one in found if _without_decay(one) == _without_decay(base)]
     base = max(alike, key=lambda one: one.config.weight_decay)
@@ -123,6 +123,16 @@ def one_config(found: Sequence[LiveGroup]) -> RMSPropConfig:
             groups.append(ParameterGroup(match=tuple(escaped), **_overrides(base, one)))
     kept = (*base.config.no_weight_decay, *exempt)
     return base.config.replace(no_weight_decay=kept, groups=tuple(groups))
+
+
+def _of_one_decay(found: Sequence[LiveGroup]) -> list[LiveGroup]:
+    """Return the groups, those without weight decay with the mode of one that has some: theirs says nothing."""
+    mode = next((one.config.weight_decay_mode for one in found if one.config.weight_decay > 0), None)
+    silent = [mode is not None and one.config.weight_decay == 0 for one in found]
+    return [
+        replace(one, config=one.config.replace(weight_decay_mode=mode)) if changes else one
+        for one, changes in zip(found, silent, strict=True)
+    ]
 
 
 def _merged(found: Sequence[LiveGroup]) -> list[LiveGroup]:

@@ -318,6 +318,15 @@ def test_config_of_reads_the_regularizer_of_a_stock_optimizer():
         assert (found.weight_decay, found.weight_decay_mode) == (0.25, mode)
 
 
+def test_config_of_takes_the_kind_of_decay_from_the_group_that_decays():
+    layer = paddle.nn.Linear(2, 2)
+    groups = [{"params": [layer.weight], "weight_decay": paddle.regularizer.L1Decay(0.25)}, {"params": [layer.bias]}]
+    for given in (groups, groups[::-1]):
+        found = unirms.config_of(STOCK(0.1, parameters=[dict(group) for group in given]))
+        assert (found.weight_decay, found.weight_decay_mode) == (0.25, "l1")
+        assert found.no_weight_decay == (layer.bias.name,)
+
+
 def test_only_rmsprop_is_owned():
     class Other(STOCK):
         pass
