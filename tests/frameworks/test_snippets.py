@@ -311,6 +311,13 @@ def test_a_snippet_trains_as_the_reference_does(targets, source, patterns):
         assert error <= LIMIT_ULP["float32"], (dialect, error, native.code())
 
 
+@pytest.mark.parametrize("pattern", ["nothing", "*"])
+def test_a_snippet_may_spare_no_parameter_or_all_of_them(targets, pattern):
+    for dialect in targets:
+        native = SOURCES["mindspore decay"].replace(no_weight_decay=(pattern,)).to_native(dialect)
+        assert run(native, native.code()) <= LIMIT_ULP["float32"], (dialect, native.code())
+
+
 def test_a_snippet_follows_the_schedule(targets):
     for dialect in targets:
         said = []

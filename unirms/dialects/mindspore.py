@@ -33,14 +33,15 @@ SNIPPET = Snippet(
     name="nn.RMSProp",
     parameters="model.trainable_params()",
     exemption=Exemption(
-        before="params = model.trainable_params()",
-        # The last entry keeps the order in which gradients are passed.
-        parameters="""\
-[
+        # MindSpore refuses a group of no parameters.
+        before="""\
+params = model.trainable_params()
+groups = [
     {"params": [p for p in params if not exempt(p.name)]},
     {"params": [p for p in params if exempt(p.name)], "weight_decay": 0.0},
-    {"order_params": params},
 ]""",
+        # The last entry keeps the order in which gradients are passed.
+        parameters='[*(g for g in groups if g["params"]), {"order_params": params}]',
     ),
     # The last entry, as above.
     grouping=Grouping(
