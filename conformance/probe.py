@@ -47,7 +47,7 @@ def _guarded(what: str, action: Callable[[], Any]) -> Any:
         return action()
     except UnirmsError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end its process
         lines = str(error).strip().splitlines()
         reason = next((line.strip() for line in lines if line.strip(" -")), "no message")
         raise UnsupportedError(f"{what} fails: {type(error).__name__}: {reason}") from error

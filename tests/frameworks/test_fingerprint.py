@@ -1,6 +1,8 @@
 """`unirms.fingerprint` on real optimizers: every stock class, unirms's own, and one that follows no formula."""
 
 import importlib
+import json
+import sys
 
 import pytest
 import typer
@@ -116,6 +118,7 @@ def test_the_framework_is_the_one_that_is_loaded(framework, driver):
     [
         (lambda params: 1 / 0, "making the optimizer fails: ZeroDivisionError: division by zero"),
         (lambda params: None, "its step fails"),
+        (lambda params: sys.exit(3), "making the optimizer fails: SystemExit: 3"),
     ],
 )
 def test_what_fails_is_one_sentence(framework, factory, message):
@@ -136,3 +139,24 @@ def test_the_command_prints_the_axes_and_the_call(framework):
     assert f"{dialect.target}(" in result.output
     assert "0.02" in result.output
     assert "epsilon_placement" in result.output
+
+
+def test_what_an_optimizer_prints_is_not_in_the_json(framework, tmp_path, monkeypatch):
+    name, (module, cls) = next(iter(CLASSES[framework].items()))
+    lines = [
+        f"from {module} import {cls}",
+        "def make(*args, **kwargs):",
+        "    print('made')",
+        f"    return {cls}(*args, **kwargs)",
+    ]
+    (tmp_path / "printing.py").write_text("\n".join(lines), encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "printing", raising=False)
+    dialect = dialects.get(name)
+    fields = {"learning_rate": 0.02, **NEEDED.get(name, {})}
+    words = [f"{dialect.name_of(field)}={value}" for field, value in fields.items()]
+    app = typer.Typer()
+    app.command()(command)
+    result = CliRunner().invoke(app, ["printing:make", *words, "--framework", framework, "--json"])
+    assert json.loads(result.stdout)["dialects"][0] == name
+    assert "made" in result.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json as jsons
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -49,11 +51,13 @@ def fingerprint(
     if framework is not None:
         quieten(framework)
         registry.adapter(framework)
-    made = _constructor(target)
-    name = registry.framework(framework).name if framework is not None else fingerprinting.loaded_framework()
-    # conformance/ is shipped as unirms.conformance but lies at the root of the project, so nothing imports it by name.
-    factory = import_module("unirms.conformance.probe").constructor(name, made, values)
-    found = fingerprinting.fingerprint(factory, framework=name)
+    with redirect_stdout(sys.stderr):  # what the optimizer prints is no part of the result, and no JSON
+        made = _constructor(target)
+        name = registry.framework(framework).name if framework is not None else fingerprinting.loaded_framework()
+        # conformance/ is shipped as unirms.conformance but lies at the root of the project, so nothing imports it by
+        # name.
+        factory = import_module("unirms.conformance.probe").constructor(name, made, values)
+        found = fingerprinting.fingerprint(factory, framework=name)
     if json:
         typer.echo(jsons.dumps(found.to_dict(), indent=2, ensure_ascii=False))
     else:

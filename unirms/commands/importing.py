@@ -23,7 +23,7 @@ def imported(target: str, *, example: str) -> Any:
         sys.path.insert(0, "")
     try:
         found = import_module(path)
-    except Exception as error:  # whatever the module does while it is imported
+    except (Exception, SystemExit) as error:  # whatever the module does while it is imported: a script may end there
         raise UnsupportedError(f"{path} cannot be imported: {first_line(error)}") from error
     for part in name.split("."):
         if not hasattr(found, part):
@@ -32,7 +32,7 @@ def imported(target: str, *, example: str) -> Any:
     return found
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """Return the kind of an error and the first line of its message."""
     return f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), 'no message')}"
 
