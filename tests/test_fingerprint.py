@@ -300,6 +300,196 @@ def test_a_planted_wrong_optimizer_is_refused_with_the_evidence(name):
     assert "probe '" in " ".join(found.evidence)
 
 
+class Plain:
+    """PyTorch's RMSprop without momentum, as an object whose parts a test can override."""
+
+    rate, rho, epsilon = 0.01, 0.9, 1e-6
+
+    def __init__(self, weights):
+        self.weights = dict(weights)
+        self.squares = {name: np.zeros_like(w) for name, w in weights.items()}
+        self.steps = 0
+
+    def gradient(self, name, gradient):
+        return gradient
+
+    def square(self, name, gradient):
+        return np.float32(self.rho) * self.squares[name] + np.float32(1 - self.rho) * gradient * gradient
+
+    def denominator(self, square):
+        return np.sqrt(square) + np.float32(self.epsilon)
+
+    def moved(self, name, step):
+        return self.weights[name] - np.float32(self.rate) * step
+
+    def step(self, gradients):
+        self.steps += 1
+        for name, given in gradients.items():
+            gradient = self.gradient(name, given)
+            self.squares[name] = self.square(name, gradient)
+            self.weights[name] = self.moved(name, gradient / self.denominator(self.squares[name]))
+
+
+def made(kind):
+    """Return a runner of a class like `Plain`."""
+
+    def run(initial, gradients, rates):
+        optimizer, seen = kind(initial), []
+        for step, gradient in enumerate(gradients):
+            optimizer.rate = optimizer.rate if rates is None else rates[step]
+            with np.errstate(all="ignore"):
+                optimizer.step(gradient)
+            seen.append(dict(optimizer.weights))
+        return seen
+
+    return run
+
+
+def test_the_plain_one_is_recognised():
+    assert investigate(made(Plain), "torch").dialects[0] == "torch"
+
+
+class AtLeastZero(Plain):
+    def moved(self, name, step):
+        return np.maximum(super().moved(name, step), 0)
+
+
+class FirstAlone(Plain):
+    def moved(self, name, step):
+        return super().moved(name, step) if name == "p0" else self.weights[name]
+
+
+class Resting(Plain):
+    """Leaves the state of an element as it is where its gradient is 0."""
+
+    def square(self, name, gradient):
+        return np.where(gradient == 0, self.squares[name], super().square(name, gradient))
+
+    def moved(self, name, step):
+        return np.where(step == 0, self.weights[name], super().moved(name, step))
+
+
+class Resetting(Plain):
+    def square(self, name, gradient):
+        if self.steps % 25 == 0:
+            self.squares[name] = np.zeros_like(gradient)
+        return super().square(name, gradient)
+
+
+class Changing(Plain):
+    def denominator(self, square):
+        return super().denominator(square) + np.float32(self.steps > 100)
+
+
+class Overflowing(Plain):
+    """Keeps its mean square in float16: gradients of 1000 make it infinite."""
+
+    def square(self, name, gradient):
+        return super().square(name, gradient).astype(np.float16).astype(np.float32)
+
+
+class Layerwise(Plain):
+    """LARS: a step is a part of the norm of the weights, where there is one."""
+
+    def moved(self, name, step):
+        size = np.linalg.norm(self.weights[name])
+        return super().moved(name, step * (1e-3 * size / np.linalg.norm(step) if size else np.float32(1)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "sentence"),
+    [
+        (AtLeastZero, "no choice of axes and numbers explains the movements"),
+        (FirstAlone, "equal elements at"),
+        (Resting, "'random weights and gradients'"),
+        (Resetting, "after step 25,"),
+        (Changing, "after step 101,"),
+        (Overflowing, "no choice of axes and numbers explains the movements"),
+        (Layerwise, "no choice of axes and numbers explains the movements"),
+    ],
+)
+def test_what_no_dialect_does_is_refused_with_the_evidence(kind, sentence):
+    found = investigate(made(kind), "torch")
+    assert (found.dialects, found.consistent) == ((), False)
+    assert sentence in " ".join(found.evidence)
+    assert "clipped" not in " ".join(found.evidence)
+    assert found.closest in dialects.all_dialects()
+
+
+def test_weights_that_move_only_where_they_are_not_zero():
+    class OfItsNorm(Plain):
+        def moved(self, name, step):
+            return super().moved(name, step * np.linalg.norm(self.weights[name]))
+
+    with pytest.raises(UnsupportedError, match="moves other weights, but none that is 0"):
+        investigate(made(OfItsNorm))
+
+
+class Clipping(Plain):
+    """Multiplies by limit / norm, which rounds: the norm of what it returns is not always the limit."""
+
+    def gradient(self, name, gradient):
+        with np.errstate(all="ignore"):
+            return gradient * np.minimum(np.float32(1.5) / np.linalg.norm(gradient).astype(np.float32), np.float32(1))
+
+
+class ClippingTwice(Clipping):
+    def gradient(self, name, gradient):
+        return super().gradient(name, np.clip(gradient, -1, 1))
+
+
+def test_a_clip_that_rounds_is_found():
+    found = investigate(made(Clipping))
+    assert found.axes["clip"].value == (ClipByNorm(max_norm=1.5),)
+    assert found.dialects == ("keras-legacy",)
+
+
+def test_two_clips_are_not_taken_for_one():
+    found = investigate(made(ClippingTwice))
+    assert not found.consistent
+    assert "by no value, norm or global norm" in found.evidence[0]
+
+
+def test_an_l1_decay_is_found():
+    config = said("paddle", momentum=0.5).replace(weight_decay=0.05, weight_decay_mode="l1")
+    found = investigate(running(config))
+    assert found.dialects == ("paddle", "paddle-fluid")
+    assert agrees(found, config)
+    assert found.axes["weight_decay_mode"].value == "l1"
+
+
+def test_dialects_that_differ_in_an_edge_case_alone_say_so():
+    found = investigate(running(said("torch").replace(non_finite="skip")), "torch")
+    assert found.dialects[0] == "torch"
+    assert "but in torch, " in found.evidence[0]
+    assert "non_finite is propagate instead of skip" in found.evidence[0]
+    skipping = said("tf1").replace(centered=True, negative_variance="skip")
+    assert investigate(running(skipping), "keras").dialects[0] == "mindspore"
+
+
+def test_an_infinite_gradient_that_is_left_out_alone_is_told():
+    class Finite(Plain):
+        def gradient(self, name, gradient):
+            return np.nan_to_num(gradient, nan=0, posinf=0, neginf=0)
+
+    found = investigate(made(Finite), "torch")
+    assert found.dialects[0] == "torch"
+    assert "an infinite gradient moves its own weight by 0" in found.evidence[0]
+
+
+def test_a_number_that_does_not_show_is_none_that_the_movements_refute():
+    class Signs(Plain):
+        def moved(self, name, step):
+            return self.weights[name] - np.float32(self.rate) * np.sign(step)
+
+    class WithoutMemory(Signs):
+        rho = 0.0
+
+    found = investigate(made(WithoutMemory), "torch")
+    assert not found.axes["epsilon"].shown
+    assert found.config.epsilon < 1e-18  # the class's own 1e-8 would shorten the steps of the smallest gradients
+
+
 def test_a_gradient_descent_has_no_mean_square():
     def run(initial, gradients, rates):
         weights, seen = dict(initial), []
@@ -365,10 +555,12 @@ def invoke(monkeypatch, tmp_path):
         ("json:Decoder", "json has no Decoder; is it spelt right"),
         ("json:__name__", "is a str, which cannot be called"),
         ("broken:X", "broken cannot be imported: ZeroDivisionError"),
+        ("ending:X", "ending cannot be imported: SystemExit: 3"),
     ],
 )
 def test_targets_that_cannot_be_had(invoke, target, message):
     Path("broken.py").write_text("1 / 0\n", encoding="utf-8")
+    Path("ending.py").write_text("raise SystemExit(3)\n", encoding="utf-8")
     result = invoke(target)
     assert isinstance(result.exception, UnsupportedError)
     assert message in str(result.exception)

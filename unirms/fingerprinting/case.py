@@ -43,3 +43,8 @@ class Case:
         """Set fields of the config found so far."""
         assert self.fit is not None
         self.fit = judged(self.config.replace(**fields), self.observations, self.fit.errors)
+
+    def agrees(self, config: RMSPropConfig) -> bool:
+        """Return whether a config explains the movements as the one found so far does."""
+        assert self.fit is not None
+        return judged(config, self.observations, self.fit.errors).contradicts_no_more(self.fit)

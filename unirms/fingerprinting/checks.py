@@ -109,6 +109,10 @@ def check_finite(case: Case) -> None:
             value, evidence = "skip", "beside an infinite gradient, a weight with a finite one stays as it is"
         else:
             value, evidence = "propagate", "beside an infinite gradient, a weight with a finite one moves"
+            if np.isfinite(infinite) and not case.config.centered:
+                case.notes.append(
+                    f"an infinite gradient moves its own weight by {infinite:g}: every dialect makes it NaN"
+                )
     case.decide(non_finite=value)
     case.axes[name] = Finding(value, True, evidence)
 
@@ -144,7 +148,7 @@ def check_variance(case: Case) -> None:
 
 
 def confirm(case: Case) -> None:
-    """Hold a fresh random run against the config, twice; the two runs must be alike."""
+    """Hold a fresh random run against the config, twice, and a long one; the two runs must be alike."""
     probe = _random(case, seed=1, size=probes.MANY)
     first, second = probe.ask(case.run), probe.ask(case.run)
     assert case.fit is not None
@@ -158,5 +162,11 @@ def confirm(case: Case) -> None:
         case.problems.append("a second run of the same moves differently: " + again)
         return
     case.axes["gradient_centralization"] = Finding("none", True, "elements of matrices move as those of vectors do")
+    lasting = probes.enduring(case.largest / 10 if case.clipped else 1e3)
+    seen = lasting.ask(case.run)
+    sentence = disagreement(seen, expect(case.config.replace(clip=()), lasting, case.fit.errors))
+    if sentence:
+        case.problems.append(sentence)
+        return
     count = first.copies.size
     case.notes.append(f"{count} movements under random gradients are as computed, within rounding, in each of two runs")

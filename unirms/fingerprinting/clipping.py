@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -28,6 +29,9 @@ KINDS: Final[tuple[Callable[[float], Clip], ...]] = (
 TENSORS: Final = (3, 2, 1, 33)
 MARGIN: Final = 4.0
 """The joint norm of the main probes is under four times their largest gradient: few of them are of that size."""
+ALIKE: Final = 1e-4
+"""Part of the way by which runs may part in which all gradients are clipped to one limit: g * (limit / |g|), rounded,
+is not the same for each g. Gradients of half the limit part them by some tenths."""
 CALM: Final = 15.0
 """The joint norm of a storm's 39 small gradients, up to 2 each, is under 15."""
 
@@ -36,11 +40,14 @@ def smallest_limit(run: Runner) -> float | None:
     """Return a power of ten, and gradients of a norm up to it are not clipped; None if none up to 1e6 are."""
     largest = 10.0**LARGEST
     tried = [10.0**exponent for exponent in range(LARGEST - 1, LOWEST - 1, -1)]
-    always = _alone([largest, largest] * len(tried)).ask(run).weights
-    seldom = _alone([value for smaller in tried for value in (largest, smaller)]).ask(run).weights
+    always = _alone([largest, largest] * len(tried)).ask(run).weights[:, 0]
+    seldom = _alone([value for smaller in tried for value in (largest, smaller)]).ask(run).weights[:, 0]
     for index, smaller in enumerate(tried):
         step = 2 * index + 1
-        if not np.array_equal(always[: step + 1], seldom[: step + 1], equal_nan=True):
+        moved = np.abs(always[step] - always[step - 1])
+        if not np.isfinite(moved) or not moved:  # its state has overflowed, and it takes no more steps at all
+            return None
+        if np.abs(always[step] - seldom[step]) > ALIKE * np.max(np.abs(always[: step + 1])):
             return None if index == 0 else smaller
     return tried[-1]
 
@@ -58,10 +65,13 @@ def storm(limit: float) -> Probe:
     rng = np.random.default_rng(5)
     count = sum(TENSORS)
     bounds = np.cumsum([0, *TENSORS])
-    gradients = rng.uniform(0.5, 2.0, (12, count)) * limit / CALM
+    gradients = rng.uniform(0.5, 2.0, (13 + len(TENSORS), count)) * limit / CALM
     for step in range(3, 12):
         tensor = step % len(TENSORS)
         gradients[step, bounds[tensor] : bounds[tensor] + 1] *= 10.0 ** rng.uniform(2, 5)
+    # A second limit may lie above the first: whole tensors, and at last all of them, are large.
+    for step, (start, end) in enumerate([*pairwise(bounds), (0, count)], start=12):
+        gradients[step, start:end] *= 1e4
     places = {f"p{i}": np.arange(bounds[i], bounds[i + 1]) for i in range(len(TENSORS))}
     return Probe("large gradients among small ones", np.zeros(count), gradients.astype(np.float32), places)
 

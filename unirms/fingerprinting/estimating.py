@@ -58,6 +58,8 @@ def l2_decay(main: Observation, weighted: Observation) -> float:
     gradient = main.probe.gradients[0].astype(np.float64)
     step = np.abs(main.steps[0])
     known = (gradient > 0) & np.isfinite(step) & (step > 0)
+    if not known.any():
+        return 0.0
     order = np.argsort(gradient[known])
     gradient, step = gradient[known][order], np.maximum.accumulate(step[known][order])
     alone = ~np.any(weighted.probe.gradients, axis=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -25,7 +26,7 @@ from unirms.fingerprinting.fitting import fit, rounded
 from unirms.fingerprinting.naming import Match, closest, matches
 from unirms.fingerprinting.probes import Observation, Runner
 from unirms.fingerprinting.result import Finding, Fingerprint
-from unirms.fingerprinting.starting import fit_likeliest, shrinkage, simplest, with_l2
+from unirms.fingerprinting.starting import fit_likeliest, shrinkage, simplest, with_decay
 from unirms.fingerprinting.weighing import NAMELESS, weigh
 from unirms.semantics import AXES
 
@@ -65,16 +66,27 @@ def investigate(run: Runner, framework: str = "") -> Fingerprint:
 def _look(case: Case) -> None:
     """Make the two main observations."""
     main = probes.fresh(case.largest, several=not case.clipped).ask(case.run)
+    if not np.any(main.copies):
+        _refuse_still(case, main)
     moved = np.abs(main.steps[2])
-    moved = moved[np.isfinite(moved) & (moved > main.resolution[2])]
-    # Below a clip, gradients are so small that most steps are short.
-    case.heavy = float(np.quantile(moved, 1.0 if case.clipped else LONG_STEP)) if moved.size else 0.0
-    if case.heavy == 0 and np.any(main.steps):
+    clear = moved[np.isfinite(moved) & (moved > main.resolution[2])]
+    if clear.size:
+        # Below a clip, gradients are so small that most steps are short.
+        case.heavy = float(np.quantile(clear, 1.0 if case.clipped else LONG_STEP))
+    elif np.any(main.steps) and not np.any(moved):
         raise UnsupportedError("the optimizer does not move the weights at every gradient; does it gather several?")
-    if case.heavy == 0:
-        raise UnsupportedError("the optimizer moves no weight, whatever the gradients; is its learning rate 0?")
+    else:  # it moves some parameters alone, or as their weights let it
+        case.heavy = float(np.max(np.abs(main.copies[np.isfinite(main.copies)]), initial=0.0))
     weighted = probes.weighted(main.probe, case.heavy, case.largest).ask(case.run)
     case.observations = [main, weighted]
+
+
+def _refuse_still(case: Case, main: Observation) -> None:
+    """Raise what an optimizer is told that leaves weights of zero where they are."""
+    seen = probes.weighted(main.probe, 1.0, case.largest).ask(case.run)
+    if np.any(seen.copies != seen.probe.weights[seen.probe.numbers]):
+        raise UnsupportedError("the optimizer moves other weights, but none that is 0, as every dialect does")
+    raise UnsupportedError("the optimizer moves no weight, whatever the gradients; is its learning rate 0?")
 
 
 def _rest(case: Case) -> None:
@@ -96,7 +108,7 @@ def _rest(case: Case) -> None:
     decays = [config]
     if np.any(still != probe.weights[-still.shape[1] :]):
         # Only where the mean square is small does a small L2 decay differ from none, or from a decoupled one.
-        decays.append(with_l2(config, later))
+        decays.append(with_decay(config, later))
     floor = _floor(later, config)
     starts = []
     for one in decays:
@@ -140,8 +152,8 @@ def _conclude(case: Case, framework: str) -> Fingerprint:
     lost = Finding(None, False, "the movements contradict each other")
     axes = {axis.field: case.axes.get(axis.field, lost) for axis in AXES}
     hidden = [name for name, finding in axes.items() if not finding.shown and name not in NAMELESS]
-    found = matches(config, hidden, framework) if config is not None else []
-    fitting = [match for match in found if not match.differences]
+    found = [] if config is None else matches(config, hidden, framework, case.agrees)
+    fitting = sorted((match for match in found if not match.differences), key=lambda match: len(match.edges))
     if fitting:
         first = fitting[0]
         return Fingerprint(
@@ -150,7 +162,7 @@ def _conclude(case: Case, framework: str) -> Fingerprint:
             axes,
             tuple(match.dialect for match in fitting),
             first.dialect,
-            (*_scaled(first), *case.notes),
+            (*_scaled(first), *_apart(fitting), *case.notes),
             {match.dialect: match.settings for match in fitting},
             framework,
         )
@@ -162,6 +174,15 @@ def _conclude(case: Case, framework: str) -> Fingerprint:
     differences = next((match.differences for match in found if match.dialect == name), ())
     evidence += [f"{name}: {difference}" for difference in differences]
     return Fingerprint(consistent, config, axes, (), name, tuple(evidence), {}, framework)
+
+
+def _apart(fitting: Sequence[Match]) -> list[str]:
+    """Return where dialects that fit do something else in an edge case, those that do the same there together."""
+    names: dict[str, list[str]] = {}
+    for match in fitting:
+        for edge in match.edges:
+            names.setdefault(str(edge), []).append(match.dialect)
+    return [f"but in {', '.join(dialects)}, {sentence}" for sentence, dialects in names.items()]
 
 
 def _scaled(match: Match) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -35,23 +35,36 @@ class Match:
         config: what was found, with the dialect's own choices on hidden axes, and the loss scale that it would need.
         settings: its native arguments.
         differences: the axes on which its class computes something else.
+        edges: those on which it does so in edge cases alone, though the optimizer has shown what it does there.
     """
 
     dialect: str
     config: RMSPropConfig
     settings: dict[str, Any]
     differences: tuple[Difference, ...]
+    edges: tuple[Difference, ...]
 
 
-def matches(config: RMSPropConfig, hidden: Collection[str], framework: str) -> list[Match]:
-    """Return every dialect beside `config`, in the order of preference; on `hidden` axes it keeps its own choices."""
+def matches(
+    config: RMSPropConfig, hidden: Collection[str], framework: str, agrees: Callable[[RMSPropConfig], bool]
+) -> list[Match]:
+    """Return every dialect beside `config`, in the order of preference; on `hidden` axes it keeps its own choices.
+
+    A number that does not show may still be known to be small, say, so `agrees` is asked whether a dialect's own number
+    explains the movements.
+    """
     found = []
     for dialect in in_order(framework):
-        own = _defaults(dialect)
-        said = with_loss_scale(config.replace(**{name: getattr(own, name) for name in hidden}), dialect)
+        own = {name: getattr(_defaults(dialect), name) for name in hidden}
+        said = config.replace(**own)
+        numbers = [name for name in own if name in NUMBERS and own[name] != getattr(config, name)]
+        if numbers and not agrees(said):
+            said = said.replace(**{name: getattr(config, name) for name in numbers})
+        said = with_loss_scale(said, dialect)
         native = to_native(said, dialect.name)
         differences = tuple(one for one in native.differences if one.fidelity is not Fidelity.EXACT)
-        found.append(Match(dialect.name, said, native.kwargs, differences))
+        edges = tuple(one for one in native.differences if one.fidelity is Fidelity.EXACT and one.axis not in hidden)
+        found.append(Match(dialect.name, said, native.kwargs, differences, edges))
     return found
 
 
@@ -116,9 +129,10 @@ def _tries(dialect: Dialect, found: Fit | None, first: Observation) -> Iterator[
     default = _defaults(dialect)
     for changes in _changes(found):
         said = _said(dialect, default.replace(**changes))
-        scaled = None if said is None else _scaled(said, first)
-        if scaled is not None:
-            near = fit(scaled, [first], rounds=1, fixed=[name for name in NUMBERS if name not in FREE]).config
+        if said is not None:
+            near = fit(
+                _scaled(said, first), [first], rounds=1, fixed=[name for name in NUMBERS if name not in FREE]
+            ).config
             yield near.replace(**{name: _tidy(getattr(near, name)) for name in FREE})
 
 
@@ -143,14 +157,14 @@ def _said(dialect: Dialect, config: RMSPropConfig) -> RMSPropConfig | None:
         return None
 
 
-def _scaled(config: RMSPropConfig, main: Observation) -> RMSPropConfig | None:
-    """Return the config with the learning rate at which its first steps are as long as those that were seen."""
+def _scaled(config: RMSPropConfig, main: Observation) -> RMSPropConfig:
+    """Return the config with the learning rate at which its first steps are as long as those that were seen, if any."""
     expected = simulate(config, main.probe, np.float64)[0]
     with np.errstate(all="ignore"):
         ratios = np.abs(main.weights[0] / expected)
     ratios = ratios[np.isfinite(ratios) & (ratios > 0)]
     if not ratios.size:
-        return None
+        return config
     return config.replace(learning_rate=_tidy(config.initial_learning_rate * float(np.median(ratios))))
 
 

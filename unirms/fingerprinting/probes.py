@@ -25,6 +25,9 @@ Every call works with a fresh optimizer; weights and gradients are float32, by p
 STEPS: Final = 8
 LONG: Final = 20
 """Steps of the confirmation: MindSpore's kernels change how they split tensors after 5 and after 15 launches."""
+MANY_STEPS: Final = 300
+RESTING: Final = 0.1
+"""Share of random gradients that are 0."""
 SMALLEST: Final = -16
 """Exponent of the smallest gradient: 1e-16 shows any epsilon above 1e-30, and its square is a normal float32."""
 LARGEST: Final = 6
@@ -216,13 +219,31 @@ def weighted(main: Probe, heavy: float, largest: float) -> Probe:
 
 
 def at_random(seed: int, heavy: float, largest: float, *, size: int) -> Probe:
-    """Return random weights and gradients: every position is an experiment of its own; the last tensor has `size`."""
+    """Return random weights and gradients: every position is an experiment of its own; the last tensor has `size`.
+
+    Some gradients are 0: a class may leave out what has none.
+    """
     rng = np.random.default_rng([4, seed])
     shapes = ((1,), (5, 7), (33,), (100,), (size,))
     bounds = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
     count = int(bounds[-1])
     places = {f"p{i}": np.arange(bounds[i], bounds[i + 1]).reshape(shape) for i, shape in enumerate(shapes)}
     weights = rng.standard_normal(count) * 64 * heavy * rng.integers(0, 2, count)
-    scale = 10.0 ** rng.uniform(-9, np.log10(largest), count)
-    gradients = signed(rng, (LONG, count)) * scale
-    return Probe("random weights and gradients", weights.astype(np.float32), gradients.astype(np.float32), places)
+    gradients = _some(rng, LONG, count, largest)
+    return Probe("random weights and gradients", weights.astype(np.float32), gradients, places)
+
+
+def enduring(largest: float) -> Probe:
+    """Return random gradients on weights of zero for many steps: a class may warm up, or reset what it keeps.
+
+    From zero, because many roundings of a decaying weight would add up, all in one direction.
+    """
+    gradients = _some(np.random.default_rng(8), MANY_STEPS, 64, largest)
+    return Probe(f"{MANY_STEPS} steps", np.zeros(64), gradients, once(64))
+
+
+def _some(rng: np.random.Generator, steps: int, count: int, largest: float) -> Array:
+    """Return gradients of all scales, of which some are 0 after the first step."""
+    gradients = signed(rng, (steps, count)) * 10.0 ** rng.uniform(-9, np.log10(largest), count)
+    gradients[1:] *= rng.random((steps - 1, count)) > RESTING
+    return gradients.astype(np.float32)

@@ -20,7 +20,7 @@ TRIED: Final = 6
 BESIDE: Final = 2
 """Guesses of another kind of decay that are fitted beside one that is close already."""
 DECAYS: Final = 10.0 ** np.arange(-8, 1.01, 0.25)
-"""L2 decays from which a fit may start."""
+"""L2 and L1 decays from which a fit may start."""
 REMOVABLE: Final = ("initial_mean_square", "epsilon", "momentum", "weight_decay")
 
 
@@ -72,7 +72,11 @@ def _starts(case: Case) -> Iterator[tuple[str, RMSPropConfig]]:
     # square looks like an epsilon.
     for guess in guesses(main, trusted=min(1e4 * case.heavy, case.largest / 10))[:TRIED]:
         for reading in _readings(guess):
-            yield "l2", with_l2(reading, weighted)
+            yield "l2", with_decay(reading, weighted)
+    if _moves_alike(weighted):
+        for guess in guesses(main, trusted=case.largest / 100)[:TRIED]:
+            for reading in _readings(guess):
+                yield "l1", with_decay(reading, weighted, "l1")
 
 
 def shrinkage(weighted: Observation) -> Array:
@@ -82,6 +86,13 @@ def shrinkage(weighted: Observation) -> Array:
     with np.errstate(all="ignore"):
         shares = -weighted.steps[:, alone] / before
     return np.asarray(shares[np.isfinite(shares)])
+
+
+def _moves_alike(weighted: Observation) -> bool:
+    """Return whether all weights without gradients move equally far at first, as under an L1 decay."""
+    alone = ~np.any(weighted.probe.gradients, axis=0)
+    moved = np.abs(weighted.steps[0, alone])
+    return bool(np.ptp(moved) < 1e-3 * np.max(moved))
 
 
 def _readings(guess: RMSPropConfig) -> list[RMSPropConfig]:
@@ -97,9 +108,9 @@ def _readings(guess: RMSPropConfig) -> list[RMSPropConfig]:
     ]
 
 
-def with_l2(guess: RMSPropConfig, seen: Observation) -> RMSPropConfig:
-    """Return the guess with the L2 decay, out of a grid, that comes closest."""
-    tries = [guess.replace(weight_decay=float(decay), weight_decay_mode="l2") for decay in DECAYS]
+def with_decay(guess: RMSPropConfig, seen: Observation, mode: str = "l2") -> RMSPropConfig:
+    """Return the guess with the decay of a kind, out of a grid, that comes closest."""
+    tries = [guess.replace(weight_decay=float(decay), weight_decay_mode=mode) for decay in DECAYS]
     return min(tries, key=lambda config: _distance(config, seen))
 
 

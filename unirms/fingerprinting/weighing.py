@@ -17,12 +17,12 @@ from unirms.fingerprinting.starting import REMOVABLE
 UNSURE: Final = 0.05
 """Relative standard error from which on a number does not show."""
 ESSENTIAL: Final = ("learning_rate", "rho")
-FLIPS: Final[dict[str, tuple[Any, Any]]] = {
+CHOICES: Final[dict[str, tuple[Any, ...]]] = {
     "epsilon_placement": ("inside_sqrt", "outside_sqrt"),
     "centered": (False, True),
     "bias_correction": (False, True),
     "nesterov": (False, True),
-    "weight_decay_mode": ("l2", "decoupled"),
+    "weight_decay_mode": ("l2", "decoupled", "l1"),
 }
 NAMELESS: Final = {
     "no_weight_decay": "it goes by the names of parameters, and those of the probes are p0, p1, …",
@@ -43,7 +43,7 @@ def weigh(case: Case) -> None:
     config, errors = case.config, case.fit.errors
     for name in ("learning_rate", "rho", *REMOVABLE):
         case.axes[name] = _number(name, config, errors, case)
-    for name, choices in FLIPS.items():
+    for name, choices in CHOICES.items():
         case.axes[name] = _choice(name, choices, case)
     way = "against" if not config.maximize else "along"
     case.axes["maximize"] = Finding(config.maximize, True, f"weights move {way} their gradients")
@@ -56,7 +56,7 @@ def weigh(case: Case) -> None:
             "the steps do not show a running mean square: many values of "
             + " and ".join(unknown)
             + " explain them"
-            + (f" (gradients above {case.limit:g} are clipped)" if case.clipped else "")
+            + (f" (all gradients above {case.limit:g} make equal steps)" if case.clipped else "")
         )
 
 
@@ -86,21 +86,24 @@ def _absent(name: str, config: RMSPropConfig, case: Case) -> Finding:
     return Finding(0.0, True, evidence[name])
 
 
-def _choice(name: str, choices: tuple[Any, Any], case: Case) -> Finding:
-    """Return a finding on an axis with two values, by fitting the other one."""
+def _choice(name: str, choices: tuple[Any, ...], case: Case) -> Finding:
+    """Return a finding on an axis with few values, by fitting the others."""
     config = case.config
     value = getattr(config, name)
     needs = {"nesterov": "momentum", "weight_decay_mode": "weight_decay", "epsilon_placement": "epsilon"}.get(name)
     if needs is not None and getattr(config, needs) == 0:
-        return Finding(None, False, f"without {needs} both values are the same")
-    other = choices[1] if value == choices[0] else choices[0]
+        return Finding(None, False, f"without {needs} all values are the same")
     assert case.fit is not None
     try:
-        flipped = fit(config.replace(**{name: other}), case.observations, rounds=1)
+        others = [
+            fit(config.replace(**{name: other}), case.observations, rounds=1) for other in choices if other != value
+        ]
     except ConfigError:
         return Finding(None, False, "the other value is undefined with these numbers")
-    if flipped.as_good_as(case.fit):
+    nearest = min(others, key=lambda one: one.order)
+    other = getattr(nearest.config, name)
+    if nearest.as_good_as(case.fit):
         return Finding(None, False, f"{value} and {other} explain the movements equally well")
-    if flipped.wrong == 0:
-        return Finding(value, True, f"with {other}, rounding would decide {flipped.silent:.0%} of the movements")
-    return Finding(value, True, f"with {other}, {flipped.wrong:.0%} of the movements would stay unexplained")
+    if nearest.wrong == 0:
+        return Finding(value, True, f"with {other}, rounding would decide {nearest.silent:.0%} of the movements")
+    return Finding(value, True, f"with {other}, {nearest.wrong:.0%} of the movements would stay unexplained")
