@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,7 +30,7 @@ class Command:
 
     name: str
     line: int
-    options: Mapping[str, tuple[str, ...]]
+    options: Mapping[str, Sequence[str]]
 
     def text(self, option: str) -> str | None:
         """Return the one word after an option, or None where the option is not given.
@@ -101,19 +101,24 @@ def _lines(document: Document) -> Iterator[tuple[int, str]]:
     """
     if document.kind != "text":
         return
-    start, joined = 1, ""
+    start = 1
+    parts: list[str] = []  # joined once at the end, or a line of 500,000 parts would be copied as often
+    continues = written = False  # whether the last part ended in a backslash; whether any part says something
     for position, line in enumerate(document.data.splitlines(), 1):
         text = _QUOTED_OR_COMMENT.sub(lambda found: found[1] or "", line).rstrip()
-        if joined.endswith("\\"):
-            joined = f"{joined[:-1]} {text}"
-        elif _OPTION.match(text.lstrip()) and joined.strip():
-            joined = f"{joined} {text}"
-        else:
-            if "rmsprop" in joined.lower():
-                yield start, joined
-            start, joined = position, text
-    if "rmsprop" in joined.lower():
-        yield start, joined.removesuffix("\\")
+        if not continues and not (written and _OPTION.match(text.lstrip())):
+            yield from _mentioning(start, parts)
+            start, parts, written = position, [], False
+        continues = text.endswith("\\")
+        parts.append(text[:-1] if continues else text)
+        written = written or bool(parts[-1].strip())
+    yield from _mentioning(start, parts)
+
+
+def _mentioning(line: int, parts: Sequence[str]) -> Iterator[tuple[int, str]]:
+    text = " ".join(parts)
+    if "rmsprop" in text.lower():
+        yield line, text
 
 
 def _split(text: str, line: int, document: str) -> Iterator[Command]:
@@ -125,7 +130,7 @@ def _split(text: str, line: int, document: str) -> Iterator[Command]:
         words = list(lexer)
     except ValueError as error:
         raise ConfigError([f"{name}: it is not a command line: {str(error).lower()}"]) from None
-    options: dict[str, tuple[str, ...]] = {}
+    options: dict[str, list[str]] = {}
     last = ""
     for word in words:
         if word in _BETWEEN_COMMANDS:
@@ -133,7 +138,7 @@ def _split(text: str, line: int, document: str) -> Iterator[Command]:
             options, last = {}, ""
         elif _OPTION.match(word):
             last, equals, value = word.partition("=")
-            options[last] = (value,) if equals else ()
+            options[last] = [value] if equals else []
         elif last:
-            options[last] += (word,)
+            options[last].append(word)
     yield Command(name, line, options)
