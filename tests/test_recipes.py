@@ -280,7 +280,7 @@ def test_an_unknown_class_is_read_and_has_no_config():
         ("x --optim rmsprop --optim_args alpha", "line 1: 'alpha' in optim_args is not NAME=VALUE"),
         ("x --optim rmsprop --learning_rate fast", "line 1: --learning_rate='fast' is not a number"),
         ("x --optim rmsprop --learning_rate 1 2", "--learning_rate takes one value (given 1 2)"),
-        ("x --optim rmsprop_fast", "optim='rmsprop_fast' is not one of transformers' RMSProps"),
+        ("x --optim rmsprop_fast --learning_rate 1", "optim='rmsprop_fast' is not one of transformers' RMSProps"),
         ("x --optim rmsprop --learning_rate '1", "it is not a command line: no closing quotation"),
         ("x --optim rmsprop --optim_args centered=true", "centered='true' is not allowed"),
         ("optim: rmsprop\noptim_args: [1]", "optim_args=[1] is not text"),
@@ -315,9 +315,9 @@ def test_an_unknown_class_is_read_and_has_no_config():
             "unirms states L2 and L1 decay",
         ),
         # MindCV
-        ("opt: rmsprop\nlayer_decay: 0.7", "layer_decay gives every layer its own learning rate"),
+        ("opt: rmsprop\nuse_nesterov: false\nlayer_decay: 0.7", "layer_decay gives every layer its own learning rate"),
         ("opt: rmsprop\nweight_decay_filter: x", "line 2: weight_decay_filter='x' must be one of disable, auto"),
-        ("opt: rmsprop\nlr: fast", "lr='fast' is not a number"),
+        ("opt: rmsprop\nloss_scale: 1\nlr: fast", "lr='fast' is not a number"),
     ],
 )
 def test_what_cannot_be_read_is_refused_by_name(text, reason):
@@ -329,6 +329,36 @@ def test_a_named_format_says_what_it_wants(format):
     for text in ("a: 1", "[1]", "hello"):
         with pytest.raises(ConfigError, match="the text"):
             recipes.read_text(text, format=format)
+
+
+@pytest.mark.parametrize(
+    ("text", "format", "rate"),
+    [
+        ("train.py --model x --opt rmsprop --lr 0.064 --wd 1e-5 --lr-step-size 2", "timm", 0.064),  # torchvision
+        ("train.py --network WGAN --opt RMSprop --n_disc_update 5 --lr 5e-5", "timm", 5e-5),
+        ("main.py --model=resnet --optim=rmsprop --lr=0.001", "huggingface", 5e-5),
+        ("main.py --optim rmsprop", "huggingface", 5e-5),
+        ("train.py --optim rmsprop --lr 0.1 --warmup_steps 5", "huggingface", 5e-5),
+        ("classifier: {optim: rmsprop, nhid: 0, batch_size: 128}", "huggingface", 5e-5),
+        ("optim: rmsprop\nlr: 0.01", "huggingface", 5e-5),
+        ("opt: rmsprop\nlr: 0.01\nalpha: 0.9\nbatch_size: 32", "mindcv", 0.01),
+        ("_target_: timm.optim.create_optimizer_v2\nopt: rmsproptf\nlr: 0.1", "timm", 0.1),
+        ("_target_: mindcv.optim.create_optimizer\nopt: rmsprop\nlr: 0.1\nloss_scale: 8", "mindcv", 0.1),
+    ],
+)
+def test_the_words_of_other_tools_are_not_taken_for_those_of_one(text, format, rate):
+    assert "it states no RMSProp that unirms can read" in refusal(text)
+    assert one(text, format=format).config().learning_rate == rate  # whoever names the tool knows better
+
+
+def test_a_launcher_has_options_of_its_own():
+    launched = "torchrun --nproc_per_node=8 --master_port 1 -m x.train --opt rmsprop --lr 1 -b 128 --sched none"
+    assert one(launched).format == "timm"
+
+
+def test_among_commands_those_of_the_tool_are_read():
+    text = "a.py --opt rmsprop --lr 1 --wd 2\nb.py --opt rmsprop --lr 3\nc.py --opt rmsproptf --lr 4 --wd 5"
+    assert [recipe.settings["lr"] for recipe in recipes.read_text(text)] == [3, 4]
 
 
 def test_unknown_formats_are_answered_with_a_close_one():
@@ -359,7 +389,7 @@ def test_what_concerns_no_update_may_be_open():
             "t.py -c a.yaml --opt rmsprop --lr 1 --opt-betas 0.9 0.99 --clip-grad 1 --clip-mode agc",
             ["the file a.yaml", "exempts biases", "drops the betas", "clips gradients by agc at 1.0", "'cosine'"],
         ),
-        ("opt: rmsprop\nscheduler: constant", []),
+        ("opt: rmsprop\nloss_scale: 1\nscheduler: constant", []),
         (
             "opt: rmsprop\nuse_nesterov: true\nclip_grad: true\nloss_scale: 8\nfilter_bias_and_bn: true",
             ["has no effect", "takes the loss scale off", "global norm of 15.0", "older releases", "'cosine_decay'"],
@@ -425,11 +455,11 @@ def test_options_on_lines_of_their_own_belong_together():
 
 
 def test_a_hash_inside_a_word_or_quotes_is_no_comment():
-    assert one("a --run x#1 '# y' --opt rmsprop --lr 2").settings["lr"] == 2
+    assert one("a --experiment x#1 '# y' --opt rmsprop --lr 2").settings["lr"] == 2
 
 
 def test_mindcv_reads_text_as_argparse_does():
-    assert one("opt: rmsprop\nlr: '0.1'\neps: '1e-3'").config().learning_rate == 0.1
+    assert one("opt: rmsprop\nlr: '0.1'\neps: '1e-3'", format="mindcv").config().learning_rate == 0.1
 
 
 @pytest.mark.parametrize(

@@ -226,9 +226,17 @@ def _by_content(candidates: list[Document], chosen: Format | None) -> tuple[Reci
             if format.recognises(document):
                 return format.read(document)
     if chosen is not None:
-        return chosen.read(candidates[-1 if chosen.commands else 0])
+        return _read_as(chosen, candidates)
     known = ", ".join(all_formats())
     raise ConfigError([f"{candidates[0].name}: it states no RMSProp that unirms can read; it reads {known}"])
+
+
+def _read_as(chosen: Format, candidates: list[Document]) -> tuple[Recipe, ...]:
+    """Return the recipes in the first document that a format can read, although it would not know it for its own."""
+    for document in candidates[:-1]:
+        with suppress(ConfigError):
+            return chosen.read(document)
+    return chosen.read(candidates[-1 if chosen.commands else 0])
 
 
 def _those(chosen: Format | None) -> list[Format]:

@@ -190,6 +190,11 @@ def names_rmsprop(path: Any) -> bool:
     return isinstance(path, str) and "rmsprop" in path.strip().rpartition(".")[2].lower()
 
 
+def names_its_class(mapping: Mapping[str, Any]) -> bool:
+    """Return whether a mapping says what it is the arguments of, as Hydra's and LightningCLI's do."""
+    return "_target_" in mapping or "class_path" in mapping
+
+
 def _with_group(config: RMSPropConfig, group: Group, meaning: RMSPropConfig, factor: float | None) -> RMSPropConfig:
     """Return the config with a group whose parameters follow `meaning`, at `factor` times its rate if that is given."""
     changed = {

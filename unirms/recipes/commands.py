@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -88,10 +88,20 @@ def commands(document: Document, option: str) -> tuple[Command, ...]:
     return tuple(one for one in found if any("rmsprop" in word.lower() for word in one.options.get(option, ())))
 
 
-def mentions(document: Document, option: str) -> bool:
-    """Return whether a text seems to have a command with this option and an RMSProp as its value."""
+def has_command(document: Document, option: str, is_ours: Callable[[Command], bool]) -> bool:
+    """Return whether a text has a command with this option and an RMSProp as its value that `is_ours` accepts."""
     wanted = rf"(?<!\S){re.escape(option)}(?:=|\s{{1,99}})['\"]?\w{{0,99}}rmsprop"
-    return document.kind == "text" and re.search(wanted, document.data, re.IGNORECASE) is not None
+    if document.kind != "text" or re.search(wanted, document.data, re.IGNORECASE) is None:
+        return False
+    try:
+        return any(is_ours(command) for command in commands(document, option))
+    except ConfigError:  # quotes that are not closed, which reading will say
+        return True
+
+
+def ours_or_all(found: Sequence[Command], is_ours: Callable[[Command], bool]) -> Sequence[Command]:
+    """Return the commands that `is_ours` accepts; all of them where it accepts none, as the format was named then."""
+    return [command for command in found if is_ours(command)] or found
 
 
 def _lines(document: Document) -> Iterator[tuple[int, str]]:

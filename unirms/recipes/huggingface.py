@@ -6,13 +6,13 @@ the learning rate, `optim_args` as Python literals, and two parameter groups, wi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from unirms.documents import Document, KeyPath, shown
 from unirms.errors import ConfigError
 from unirms.recipes.base import Format, Recipe, given, located, mappings, surprising
-from unirms.recipes.commands import Command, commands, literal, mentions
+from unirms.recipes.commands import Command, commands, has_command, literal, ours_or_all
 from unirms.translation import Native
 
 TARGETS: Final = {
@@ -29,6 +29,14 @@ DEFAULTS: Final[dict[str, Any]] = {
 }
 """Defaults of `TrainingArguments`."""
 KEYS: Final = ("optim", "optim_args", *DEFAULTS)
+MARKS: Final = {
+    *("learning_rate", "optim_args", "max_grad_norm", "lr_scheduler_type", "output_dir", "do_train"),
+    *("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs", "max_steps"),
+    *("warmup_steps", "warmup_ratio", "logging_steps", "save_steps", "save_strategy", "eval_strategy"),
+}
+"""Names of `TrainingArguments`, at least one of which stands beside the `optim` of a Trainer."""
+FOREIGN: Final = "lr"
+"""What most others call the learning rate; to a Trainer it is no argument, and no unambiguous beginning of one."""
 NO_WEIGHT_DECAY: Final = (r"re:(?i)bias|layernorm|rmsnorm|(?:^|\.)norm(?:$|\.)|_norm(?:$|\.)",)
 """`Trainer.get_decay_parameter_names`, whose patterns are searched for in the lower-case name."""
 
@@ -47,8 +55,9 @@ NO_DECAY: Final = (
 
 
 def recognises(document: Document) -> bool:
-    """Return whether a command line, or some mapping, has an RMSProp as its `optim`."""
-    return mentions(document, "--optim") or any(_is_ours(mapping) for _, mapping in mappings(document.data))
+    """Return whether a command line, or some mapping, has an RMSProp as the `optim` of a Trainer."""
+    found = has_command(document, "--optim", _is_our_command)
+    return found or any(_is_ours(mapping) for _, mapping in mappings(document.data))
 
 
 def read(document: Document) -> tuple[Recipe, ...]:
@@ -57,8 +66,13 @@ def read(document: Document) -> tuple[Recipe, ...]:
     Raises:
         ConfigError: there is none, or its values are malformed.
     """
-    found = [_from_command(command) for command in commands(document, "--optim")]
-    found += [_from_mapping(document, path, one) for path, one in mappings(document.data) if _is_ours(one)]
+    ours = ours_or_all(commands(document, "--optim"), _is_our_command)
+    found = [_from_command(command) for command in ours]
+    stated = [(path, one) for path, one in mappings(document.data) if _has_optim(one)]
+    found += [
+        _from_mapping(document, path, one)
+        for path, one in [(path, one) for path, one in stated if _is_ours(one)] or stated
+    ]
     if not found and document.kind == "text" and "=" in document.data and "--" not in document.data:
         found = [
             _recipe({"optim": "rmsprop", "optim_args": document.data.strip()}, document.name, {"": 1, "optim_args": 1})
@@ -75,13 +89,32 @@ def write(native: Native) -> str:
     return f'--optim rmsprop --learning_rate {rate!r} --weight_decay {decay!r} --optim_args "{args}"\n'
 
 
-def _is_ours(mapping: Mapping[str, Any]) -> bool:
+def _has_optim(mapping: Mapping[str, Any]) -> bool:
     optim = mapping.get("optim")
     return isinstance(optim, str) and "rmsprop" in optim.lower()
 
 
+def _is_ours(mapping: Mapping[str, Any]) -> bool:
+    return _has_optim(mapping) and _is_a_trainers([mapping["optim"]], mapping)
+
+
+def _is_our_command(command: Command) -> bool:
+    return _is_a_trainers(command.options["--optim"], [_key(option) for option in command.options])
+
+
+def _is_a_trainers(optim: Iterable[str], keys: Iterable[str]) -> bool:
+    """Return whether its `optim` is a name of transformers' own, or what stands beside is a Trainer's."""
+    names = set(keys)
+    return any("_bnb" in name.lower() for name in optim) or (bool(names & MARKS) and FOREIGN not in names)
+
+
+def _key(option: str) -> str:
+    """Return the name of an option; transformers takes `--learning-rate`, too."""
+    return option.lstrip("-").replace("-", "_")
+
+
 def _from_command(command: Command) -> Recipe:
-    named = {option.lstrip("-").replace("-", "_"): option for option in command.options}
+    named = {_key(option): option for option in command.options}
     known = {key: named[key] for key in KEYS if key in named}
     arguments: dict[str, Any] = {key: command.text(option) for key, option in known.items()}
     for key in ("learning_rate", "weight_decay", "max_grad_norm"):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from unirms.documents import Document, KeyPath
 from unirms.errors import ConfigError
-from unirms.recipes.base import Format, Recipe, given, located, surprising
+from unirms.recipes.base import Format, Recipe, given, located, names_its_class, surprising
 from unirms.recipes.commands import number
 
 TARGET: Final = "mindspore.nn.RMSProp"
@@ -34,6 +34,21 @@ DEFAULTS: Final[dict[str, Any]] = {
     "scheduler": "cosine_decay",
 }
 """Defaults of `config.py`."""
+MARKS: Final = {
+    "amp_cast_list",
+    "amp_level",
+    "ckpt_save_dir",
+    "dataset_sink_mode",
+    "drop_overflow_update",
+    "epoch_size",
+    "filter_bias_and_bn",
+    "loss_scale",
+    "loss_scale_type",
+    "use_nesterov",
+    "val_while_train",
+    "weight_decay_filter",
+}
+"""Keys of MindCV's files that others with `opt: rmsprop` do not have; each of its own files has most of them."""
 EXEMPT: Final[dict[str, tuple[str, ...] | None]] = {
     "disable": (),
     "auto": None,
@@ -43,9 +58,8 @@ EXEMPT: Final[dict[str, tuple[str, ...] | None]] = {
 
 
 def recognises(document: Document) -> bool:
-    """Return whether it is a flat mapping with an RMSProp as `opt`."""
-    data = document.data
-    return isinstance(data, Mapping) and isinstance(data.get("opt"), str) and data["opt"].strip().lower() == "rmsprop"
+    """Return whether it is a flat mapping with an RMSProp as `opt`, and keys that are MindCV's alone."""
+    return _has_opt(document.data) and bool(document.data.keys() & MARKS) and not names_its_class(document.data)
 
 
 def read(document: Document) -> tuple[Recipe, ...]:
@@ -54,7 +68,7 @@ def read(document: Document) -> tuple[Recipe, ...]:
     Raises:
         ConfigError: there is none, or it states something that no config can say.
     """
-    if not recognises(document):
+    if not _has_opt(document.data):
         raise ConfigError([f"{document.name}: it is not a mapping with opt: rmsprop"])
     values = {**DEFAULTS, **document.data}
     if values.get("layer_decay") is not None:
@@ -81,6 +95,10 @@ def read(document: Document) -> tuple[Recipe, ...]:
         remarks=tuple(_remarks(values, scaled_elsewhere=scaled_elsewhere)),
     )
     return (recipe,)
+
+
+def _has_opt(data: Any) -> bool:
+    return isinstance(data, Mapping) and isinstance(data.get("opt"), str) and data["opt"].strip().lower() == "rmsprop"
 
 
 def _loss_scaled_elsewhere(values: Mapping[str, Any]) -> bool:

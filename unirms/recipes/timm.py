@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from unirms.documents import Document, KeyPath, shown
 from unirms.errors import ConfigError
-from unirms.recipes.base import Format, Recipe, given, located, mappings, surprising
-from unirms.recipes.commands import Command, commands, literal, mentions, number
+from unirms.recipes.base import Format, Recipe, given, located, mappings, names_its_class, surprising
+from unirms.recipes.commands import Command, commands, has_command, literal, number, ours_or_all
+from unirms.recipes.timm_options import OPTIONS
 
 TARGETS: Final[dict[str, tuple[str, dict[str, Any]]]] = {
     "rmsprop": ("torch.optim.RMSprop", {"alpha": 0.9}),
@@ -29,6 +30,18 @@ NUMBERS: Final = {"lr": "lr", "opt_eps": "eps", "momentum": "momentum", "weight_
 """Options of `train.py` that are settings of the class."""
 DEFAULTS: Final[dict[str, Any]] = {"momentum": 0.9, "weight_decay": 2e-5, "sched": "cosine"}
 """Defaults of `train.py` that matter to an RMSProp."""
+LAUNCHERS: Final = (
+    "-m",
+    "--nproc",
+    "--nnodes",
+    "--node",
+    "--master",
+    "--rdzv",
+    "--standalone",
+    "--use_env",
+    "--use-env",
+)
+"""How the options of `torchrun` and its kin begin, which stand before the script."""
 EXEMPTS: Final = "filter_bias_and_bn"
 """An argument of the factory, and so possible in `--opt-kwargs`: whether some parameters get no weight decay."""
 NO_WEIGHT_DECAY: Final = ("*.bias",)
@@ -40,8 +53,9 @@ NO_DECAY: Final = (
 
 
 def recognises(document: Document) -> bool:
-    """Return whether a command line has an RMSProp as its `--opt`, or a flat mapping is one of timm's."""
-    return mentions(document, "--opt") or any(_is_ours(mapping) for _, mapping in mappings(document.data))
+    """Return whether a command line is one of timm's, or a flat mapping is."""
+    found = has_command(document, "--opt", _is_our_command)
+    return found or any(_is_ours(mapping) for _, mapping in mappings(document.data))
 
 
 def read(document: Document) -> tuple[Recipe, ...]:
@@ -50,11 +64,19 @@ def read(document: Document) -> tuple[Recipe, ...]:
     Raises:
         ConfigError: there is none, its values are malformed, or it states something that no config can say.
     """
-    found = [_from_command(command) for command in commands(document, "--opt")]
+    ours = ours_or_all(commands(document, "--opt"), _is_our_command)
+    found = [_from_command(command) for command in ours]
     found += [_from_mapping(document, path, one) for path, one in mappings(document.data) if _has_opt(one)]
     if not found:
         raise ConfigError([f"{document.name}: it has no --opt with one of {', '.join(TARGETS)}"])
     return tuple(found)
+
+
+def _is_our_command(command: Command) -> bool:
+    """Return whether its `--opt` is a name of timm's own, or no option beside `--opt rmsprop` is foreign to timm."""
+    if any("tf" in word.lower() for word in command.options["--opt"]):
+        return True
+    return all(option in OPTIONS or option.startswith(LAUNCHERS) for option in command.options)
 
 
 def _has_opt(mapping: Mapping[str, Any]) -> bool:
@@ -62,8 +84,13 @@ def _has_opt(mapping: Mapping[str, Any]) -> bool:
 
 
 def _is_ours(mapping: Mapping[str, Any]) -> bool:
-    """Return whether a mapping is timm's: MindCV's has the key `opt`, too."""
-    return _has_opt(mapping) and ("tf" in mapping["opt"].lower() or bool(mapping.keys() & {"opt_eps", "sched"}))
+    """Return whether a mapping is timm's: MindCV's has the key `opt`, too.
+
+    One that names its class calls that class, as `timm.optim.create_optimizer_v2`, whose defaults are not `train.py`'s.
+    """
+    if not _has_opt(mapping) or names_its_class(mapping):
+        return False
+    return "tf" in mapping["opt"].lower() or bool(mapping.keys() & {"opt_eps", "sched"})
 
 
 def _from_command(command: Command) -> Recipe:
