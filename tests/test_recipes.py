@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -349,6 +350,38 @@ def test_a_named_format_says_what_it_wants(format):
 def test_the_words_of_other_tools_are_not_taken_for_those_of_one(text, format, rate):
     assert "it states no RMSProp that unirms can read" in refusal(text)
     assert one(text, format=format).config().learning_rate == rate  # whoever names the tool knows better
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "2>&1 | tee train.log",
+        "> train.log 2>&1 &",
+        "&>> out/log.txt",
+        "|& tee log",
+        ">log",
+        "< /dev/null",
+        "2>/dev/null;",
+    ],
+)
+def test_where_output_goes_is_no_word_of_the_command(end):
+    assert one(f"train.py --opt rmsproptf --opt-eps .001 --lr .016 {end}").settings["lr"] == 0.016
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "--opt rmsprop --lr 1 " + "1" * 1_000_000,
+        "--opt rmsprop --lr 1" + " x" * 500_000,
+        "--opt rmsprop \\\n" + "\\\n" * 500_000,
+        "--opt rmsprop\n" + "-b\n" * 340_000,
+        "--opt rmsprop --lr 1\n\n" * 5_000,
+    ],
+)
+def test_hostile_command_lines_are_read_or_refused_within_seconds(text):
+    started = time.perf_counter()
+    outcome(lambda: recipes.read_text(text))
+    assert time.perf_counter() - started < 5
 
 
 def test_a_launcher_has_options_of_its_own():

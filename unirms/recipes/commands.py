@@ -14,8 +14,14 @@ from unirms.literals import scalar
 
 _OPTION: Final = re.compile(r"--?[A-Za-z]")
 _QUOTED_OR_COMMENT: Final = re.compile(r"""('[^']*'?|"[^"\\]*(?:\\.[^"\\]*)*"?)|(?<!\S)#.*""")
+# `2>&1`, `> train.log` and the like, which are no words of the command; a quoted name of a file stays quoted text.
+_QUOTED_OR_REDIRECTION: Final = re.compile(
+    r"""('[^']*'?|"[^"\\]*(?:\\.[^"\\]*)*"?)|(?<!\S)(?:\d{1,9}|&)?(?:>>|>&|>\||>|<)[ \t]{0,99}[^\s;&|()<>'"]+"""
+)
 _CONSTANTS: Final = {"True": True, "False": False, "None": None}
-_BETWEEN_COMMANDS: Final = frozenset({";", "&", "&&", "|", "||", "(", ")"})
+LONGEST: Final = 100_000
+"""Characters of a command; shlex takes the square of a word's length, and Linux takes no word above 131,072."""
+_BETWEEN_COMMANDS: Final = frozenset(";&|()")
 
 
 @dataclass(frozen=True)
@@ -82,7 +88,7 @@ def commands(document: Document, option: str) -> tuple[Command, ...]:
     """Return the commands of a text that have an option with "rmsprop" in its value.
 
     Raises:
-        ConfigError: quotes that are not closed.
+        ConfigError: quotes that are not closed, or a command that is too long.
     """
     found = (command for line, text in _lines(document) for command in _split(text, line, document.name))
     return tuple(one for one in found if any("rmsprop" in word.lower() for word in one.options.get(option, ())))
@@ -95,7 +101,7 @@ def has_command(document: Document, option: str, is_ours: Callable[[Command], bo
         return False
     try:
         return any(is_ours(command) for command in commands(document, option))
-    except ConfigError:  # quotes that are not closed, which reading will say
+    except ConfigError:  # which reading will raise again
         return True
 
 
@@ -115,7 +121,8 @@ def _lines(document: Document) -> Iterator[tuple[int, str]]:
     parts: list[str] = []  # joined once at the end, or a line of 500,000 parts would be copied as often
     continues = written = False  # whether the last part ended in a backslash; whether any part says something
     for position, line in enumerate(document.data.splitlines(), 1):
-        text = _QUOTED_OR_COMMENT.sub(lambda found: found[1] or "", line).rstrip()
+        text = _QUOTED_OR_COMMENT.sub(lambda found: found[1] or "", line)
+        text = _QUOTED_OR_REDIRECTION.sub(lambda found: found[1] or "", text).rstrip()
         if not continues and not (written and _OPTION.match(text.lstrip())):
             yield from _mentioning(start, parts)
             start, parts, written = position, [], False
@@ -133,6 +140,8 @@ def _mentioning(line: int, parts: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 def _split(text: str, line: int, document: str) -> Iterator[Command]:
     name = f"{document}, line {line}"
+    if len(text) > LONGEST:
+        raise ConfigError([f"{name}: a command has more than {LONGEST:,} characters; keep it in a file of its own"])
     lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
     lexer.whitespace_split = True
     lexer.commenters = ""
@@ -143,7 +152,7 @@ def _split(text: str, line: int, document: str) -> Iterator[Command]:
     options: dict[str, list[str]] = {}
     last = ""
     for word in words:
-        if word in _BETWEEN_COMMANDS:
+        if word and _BETWEEN_COMMANDS.issuperset(word):
             yield Command(name, line, options)
             options, last = {}, ""
         elif _OPTION.match(word):
