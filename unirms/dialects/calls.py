@@ -61,6 +61,7 @@ _KEPT_IN = {
     "GradientClipByNorm": ("clip_norm",),
     "GradientClipByGlobalNorm": ("clip_norm",),
 }
+_COEFFICIENT = ("coeff", "regularization_coeff")
 _MODES = {"L2Decay": "l2", "L1Decay": "l1"}
 _BOTH_LIMITS = {"ClipGradByValue", "GradientClipByValue"}
 
@@ -93,7 +94,10 @@ def read_regularizer(value: Any) -> dict[str, Any]:
     mode = _MODES.get(call.class_name.removesuffix("Regularizer"))
     if mode is None:
         raise ConfigError([f"{call} cannot be read: unirms states L2 and L1 decay; use L2Decay or L1Decay"])
-    coefficient = _argument(call, "coeff", "regularization_coeff", default=0.0)
+    foreign = next((name for name in call.kwargs if name not in _COEFFICIENT), None)
+    if foreign is not None:
+        raise ConfigError([f"{call} cannot be read: {call.class_name} has no argument {foreign}; write coeff"])
+    coefficient = _argument(call, *_COEFFICIENT, default=0.0)
     return {"weight_decay": coefficient, "weight_decay_mode": mode}
 
 
