@@ -315,6 +315,10 @@ def test_an_unknown_class_is_read_and_has_no_config():
             "Optimizer: {name: RMSProp, lr: {learning_rate: 1}, regularizer: {name: L3, coeff: 1}}",
             "unirms states L2 and L1 decay",
         ),
+        (  # PaddleOCR's word
+            "Optimizer: {name: RMSProp, lr: {learning_rate: 1}, regularizer: {name: L2, factor: 1}}",
+            "L2Decay(factor=1) cannot be read: L2Decay has no argument factor; write coeff",
+        ),
         # MindCV
         ("opt: rmsprop\nuse_nesterov: false\nlayer_decay: 0.7", "layer_decay gives every layer its own learning rate"),
         ("opt: rmsprop\nweight_decay_filter: x", "line 2: weight_decay_filter='x' must be one of disable, auto"),
@@ -475,6 +479,20 @@ def test_timm_states_alpha_and_momentum_of_its_own(opt, dialect, kwargs):
     assert config == native(dialect, lr=0.1, weight_decay=2e-5, **kwargs)
 
 
+def test_timm_takes_opt_args_of_a_file_before_its_options():
+    stated = "opt: rmsprop\nopt_eps: 1e-3\nlr: 0.1\nweight_decay: 0\nopt_args: {alpha: 0.5, eps: 1e-2, momentum: 0.1}"
+    recipe = one(stated)
+    assert recipe.config() == native("torch", lr=0.1, alpha=0.5, eps=1e-2, momentum=0.1)
+    assert (recipe.lines["alpha"], recipe.lines["lr"]) == (5, 3)
+    assert "opt_args=3 must be a mapping" in refusal("opt: rmsproptf\nlr: 1\nopt_args: 3")
+
+
+def test_lightning_takes_dict_kwargs_before_init_args():
+    stated = "class_path: torch.optim.RMSprop\ninit_args: {lr: 0.1}\ndict_kwargs: {lr: 0.2, alpha: 0.5}"
+    assert one(stated).config() == native("torch", lr=0.2, alpha=0.5)
+    assert "line 2: dict_kwargs=3 must be a mapping" in refusal("class_path: torch.optim.RMSprop\ndict_kwargs: 3")
+
+
 def test_the_same_option_twice_counts_once_and_commands_are_told_apart():
     first = "a --opt rmsprop --lr 1 --lr 2 --momentum 0 && b --opt rmsprop --lr 3 # --lr 4"
     text = f"{first}\nc --opt adam\nd --opt rmsproptf \\\n --lr 5"
@@ -564,6 +582,12 @@ def test_a_decimal_that_float32_tells_apart_survives_it(value, digits):
 @pytest.mark.parametrize("value", [math.nan, math.inf, "0.1", None, True, 1e300, {"a": 1}])
 def test_what_is_no_float32_stays(value):
     assert repr(shortest(value)) == repr(value)
+
+
+def test_lr_of_old_keras_comes_back_too():
+    rounded = {"lr": float(np.float32(0.001)), "rho": float(np.float32(0.9)), "decay": 0.0, "epsilon": 1e-8}
+    recipe = one(json.dumps({"optimizer_config": {"class_name": "RMSprop", "config": rounded}}))
+    assert recipe.config() == native("keras-legacy", learning_rate=0.001, rho=0.9, epsilon=1e-8)
 
 
 def test_only_what_keras_rounds_is_restored():

@@ -25,7 +25,9 @@ from unirms.recipes.own import OwnRecipe
 from unirms.schedules import Plateau
 from unirms.translation import Native
 
-IN_VARIABLES: Final = {"keras": ("learning_rate",), "keras-legacy": ("learning_rate", "rho", "momentum")}
+RATES: Final = ("learning_rate", "lr")
+"""The second is that of files up to Keras 2.2."""
+IN_VARIABLES: Final = {"keras": RATES, "keras-legacy": (*RATES, "rho", "momentum")}
 """Settings that come back from `get_config` rounded to float32, by dialect."""
 HOW_IT_RUNS: Final = ("jit_compile", "is_legacy_optimizer")
 """Keys of `tf_keras` configs that say nothing of the update."""
@@ -110,8 +112,8 @@ def _recipe(document: Document, path: KeyPath, mapping: Mapping[str, Any]) -> Re
     settings = {
         name: shortest(value) if name in rounded else value for name, value in stated.items() if name not in HOW_IT_RUNS
     }
-    if "learning_rate" in settings:
-        settings["learning_rate"] = _schedule(settings["learning_rate"])
+    for name in settings.keys() & RATES:
+        settings[name] = _schedule(settings[name])
     return recipe_at(document, path, FORMAT.name, target, settings, named="class_name", inside=("config",))
 
 

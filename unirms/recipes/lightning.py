@@ -7,13 +7,15 @@ from typing import Any, Final
 
 from unirms.dialects.calls import NativeCall
 from unirms.documents import Document, KeyPath
-from unirms.errors import ConfigError
+from unirms.errors import ConfigError, as_given
 from unirms.files import to_yaml
 from unirms.recipes.base import Format, Recipe, mappings, names_rmsprop, recipe_at
 from unirms.translation import Native
 
 TARGET: Final = "class_path"
 ARGUMENTS: Final = "init_args"
+MORE: Final = "dict_kwargs"
+"""Arguments that jsonargparse finds no parameter for, and passes all the same."""
 
 
 def recognises(document: Document) -> bool:
@@ -39,11 +41,14 @@ def write(native: Native) -> str:
 
 
 def _recipe(document: Document, path: KeyPath, mapping: Mapping[str, Any]) -> Recipe:
-    settings = mapping.get(ARGUMENTS)
-    if not isinstance(settings, Mapping) and settings is not None:
-        place = document.at((*path, ARGUMENTS))
-        raise ConfigError([f"{place}: {ARGUMENTS}={settings!r} must be a mapping of argument names to values"])
-    settings = {name: _call(value) for name, value in (settings or {}).items()}
+    stated: dict[str, Any] = {}
+    for key in (ARGUMENTS, MORE):
+        found = mapping.get(key)
+        if not isinstance(found, Mapping) and found is not None:
+            place = document.at((*path, key))
+            raise ConfigError([f"{place}: {key}={as_given(found)} must be a mapping of argument names to values"])
+        stated |= found or {}
+    settings = {name: _call(value) for name, value in stated.items()}
     target = mapping[TARGET].strip()
     # jsonargparse, like OmegaConf, teaches PyYAML that 1e-8 is a number.
     return recipe_at(document, path, FORMAT.name, target, settings, named=TARGET, inside=(ARGUMENTS,), numbers=False)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from unirms.documents import Document, KeyPath, shown
-from unirms.errors import ConfigError
+from unirms.errors import ConfigError, as_given
 from unirms.recipes.base import Format, Recipe, given, located, mappings, names_its_class, surprising
 from unirms.recipes.commands import Command, commands, has_command, literal, number, ours_or_all
 from unirms.recipes.timm_options import OPTIONS
@@ -124,13 +124,13 @@ def _from_mapping(document: Document, path: KeyPath, mapping: Mapping[str, Any])
     for key in (*NUMBERS, "clip_grad", "layer_decay"):  # argparse converts the text of a default
         if key in stated:
             stated[key] = number(stated[key], f"{document.name}: {key}")
-    kwargs = stated.setdefault("opt_kwargs", {})
-    if not isinstance(kwargs, Mapping):
-        raise ConfigError([f"{document.name}: opt_kwargs={kwargs!r} must be a mapping"])
+    for key in ("opt_kwargs", "opt_args"):
+        if not isinstance(stated.setdefault(key, {}), Mapping):
+            raise ConfigError([f"{document.name}: {key}={as_given(stated[key])} must be a mapping"])
     places: dict[str, KeyPath] = {
         "": (*path, "opt"),
         **{native: (*path, key) for key, native in NUMBERS.items()},
-        **{name: (*path, "opt_kwargs", name) for name in kwargs},
+        **{name: (*path, key, name) for key in ("opt_args", "opt_kwargs") for name in stated[key]},
     }
     return _recipe(
         stated,
@@ -162,7 +162,9 @@ def _recipe(stated: Mapping[str, Any], name: str, *, remarks: tuple[str, ...] = 
         raise ConfigError(
             [f"{name}: {twice[0]} is stated twice, by its own option and in opt-kwargs; timm refuses that"]
         )
-    settings = {**added, **settings, **kwargs}
+    # Files may have opt_args, which no option sets; the factory takes them before all that has an option.
+    settings = {**added, **settings, **values.get("opt_args", {}), **kwargs}
+    exempts = settings.pop(EXEMPTS, exempts)
     where["lines"] = {name: line for name, line in where["lines"].items() if not name or name in settings}
     return Recipe(
         FORMAT.name,
