@@ -12,6 +12,7 @@ import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 import strategies
 import unirms
@@ -26,6 +27,7 @@ from unirms import (
     recipes,
     schedules,
 )
+from unirms.cli import app
 from unirms.commands import subjects
 from unirms.recipes import Format, base, huggingface
 from unirms.recipes.keras import shortest
@@ -448,6 +450,44 @@ def test_what_the_tool_does_besides_is_remarked(text, remarks):
     found = one(text).remarks
     assert len(found) == len(remarks)
     assert all(part in remark for part, remark in zip(remarks, found, strict=True))
+
+
+def test_the_commands_repeat_remarks(tmp_path):
+    path = tmp_path / "train.sh"
+    path.write_text("train.py --opt rmsproptf --lr 0.1 --weight-decay 0 --sched step")
+    said = "train.py changes the learning rate by its schedule 'step'"
+    runner = CliRunner()
+    for command in (["translate", "--to", "keras"], ["explain"], ["explain", "--to", "keras"], ["diff", "torch"]):
+        assert said in runner.invoke(app, [command[0], str(path), *command[1:]]).stdout, command
+    written = runner.invoke(app, ["translate", str(path), "--to", "timm", "--write", "hydra"])
+    assert said in written.stderr
+    assert said not in written.stdout
+    for command in (["translate", "--to", "keras"], ["explain"], ["explain", "--to", "keras"]):
+        assert json.loads(runner.invoke(app, [*command, str(path), "--json"]).stdout)["remarks"] == [said]
+    assert json.loads(runner.invoke(app, ["diff", "torch", str(path), "--json"]).stdout)["remarks"] == {
+        "a": [],
+        "b": [said],
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("unirms: 1\nrho: 2", ", line 2: rho=2 is not allowed"),
+        ("unirms: 1\ngroups:\n- {match: a, rho: 2}", "line 2: groups.0.rho=2 is not allowed"),
+        ("_target_: torch.optim.RMSprop\n\nalpha: .nan", ", line 3: torch.optim.RMSprop: alpha=nan is not allowed"),
+        ("a:\n  _target_: torch.optim.RMSprop\n  rho: 1", ", line 3: rho=1 is not an argument"),
+        ("_target_: project.MyRMSprop", ", line 1: 'project.MyRMSprop' is not an RMSProp that unirms knows"),
+    ],
+)
+def test_errors_name_the_file_and_the_line(tmp_path, text, said):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    for read in (RMSPropConfig.load, subjects.from_file):
+        with pytest.raises(UnirmsError) as caught:
+            read(path)
+        assert str(caught.value).startswith(str(path))
+        assert said in str(caught.value)
 
 
 def test_weight_decay_in_optim_args_is_not_what_the_trainer_uses():

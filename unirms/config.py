@@ -277,9 +277,9 @@ class RMSPropConfig(BaseModel):
         Raises:
             ConfigError: the file cannot be read, or states no RMSProp, or several.
         """
-        from unirms.recipes import read_one
+        from unirms.recipes import config_of, read_one
 
-        return read_one(path).config()
+        return config_of(read_one(path), path)
 
     def explain(self) -> str:
         """Return in plain sentences what this config computes, and which stock classes compute it."""

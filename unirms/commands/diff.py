@@ -34,17 +34,23 @@ def diff(
         unirms diff old.yaml new.yaml --json
     """
     from unirms.commands.subjects import from_word
+    from unirms.errors import one_line
     from unirms.explanation import verdict_sentence
     from unirms.semantics import differences
 
-    wanted, actual = from_word(one).config, from_word(other).config
+    subjects = from_word(one), from_word(other)
+    wanted, actual = subjects[0].config, subjects[1].config
     found = {difference.axis: difference for difference in differences(wanted, actual)}
     if json:
-        typer.echo(jsons.dumps(_data(wanted, actual, found), indent=2))
+        remarks = {name: list(subject.remarks) for name, subject in zip("ab", subjects, strict=True)}
+        typer.echo(jsons.dumps(_data(wanted, actual, found) | {"remarks": remarks}, indent=2))
     else:
         if wanted != actual:
             terminal.show(_table(one, other, wanted, actual, found))
         typer.echo(verdict_sentence("The second", "the first", tuple(found.values())))
+        for subject in subjects:
+            for remark in subject.remarks:
+                typer.echo(one_line(f"! {subject.name}: {remark}"))
     raise typer.Exit(1 if found else 0)
 
 

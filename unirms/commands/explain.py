@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from unirms.commands.subjects import Subject
     from unirms.config import RMSPropConfig
     from unirms.effects import Effect
     from unirms.translation import Native
@@ -58,15 +59,16 @@ def explain(
     if to is None:
         if measures:
             raise ConfigError(["an effect is the difference between two; add --to DIALECT"])
-        alone = {"config": stated.config.model_dump(mode="json"), "formula": formula(stated.config)}
-        typer.echo(jsons.dumps(alone, indent=2) if json else explain_config(stated.config))
+        config = stated.config.model_dump(mode="json")
+        alone = {"config": config, "formula": formula(stated.config), "remarks": list(stated.remarks)}
+        typer.echo(jsons.dumps(alone, indent=2) if json else explain_config(stated.config) + _beside(stated))
         return
     native = stated.config.to_native(to)
     measured = _measured(native, gradients, grad_scale) if measures else None
     if json:
-        typer.echo(jsons.dumps(_data(native, stated.dialect, measured), indent=2, default=repr))
+        typer.echo(jsons.dumps(_data(native, stated, measured), indent=2, default=repr))
         return
-    typer.echo(explained(native))
+    typer.echo(explained(native) + _beside(stated))
     if measured is not None:
         typer.echo(f"\n{measured}")
 
@@ -93,12 +95,19 @@ def _measured(native: Native, gradients: Path | None, scales: list[float] | None
     return effect(native, None if gradients is None else read_gradients(gradients), scales=scales or None)
 
 
-def _data(native: Native, source: str, measured: Effect | None) -> dict[str, Any]:
+def _beside(subject: Subject) -> str:
+    """Return what the tool of a recipe does beside its optimizer, a line each."""
+    from unirms.errors import one_line
+
+    return "".join(f"\n! the recipe: {one_line(remark)}" for remark in subject.remarks)
+
+
+def _data(native: Native, subject: Subject, measured: Effect | None) -> dict[str, Any]:
     """Return the translation with its formulas and its effect, for JSON."""
     from unirms.commands.translate import as_data
     from unirms.explanation import formula
 
-    return as_data(native, source or None) | {
+    return as_data(native, subject) | {
         "formula": {"wanted": formula(native.wanted), "target": formula(native.meaning)},
         "effect": None if measured is None else measured.as_dict(),
     }

@@ -23,12 +23,14 @@ class Subject:
         config: what it means.
         dialect: the dialect in which it was stated, or "" for a file of unirms itself.
         settings: the native settings as stated; empty for a file of unirms itself.
+        remarks: what the tool of a recipe does beside its optimizer, a sentence each.
     """
 
     name: str
     config: RMSPropConfig
     dialect: str
     settings: Mapping[str, Any]
+    remarks: tuple[str, ...] = ()
 
 
 def is_file(word: str) -> bool:
@@ -72,8 +74,10 @@ def from_file(path: Path, *, format: str | None = None) -> Subject:
         ConfigError: it cannot be read, or states no RMSProp, or several.
     """
     from unirms.files import FORMAT
-    from unirms.recipes import read_one
+    from unirms.recipes import config_of, read_one
 
     recipe = read_one(path, format=format)
-    own = recipe.format == FORMAT
-    return Subject(str(path), recipe.config(), "" if own else recipe.dialect.name, {} if own else recipe.settings)
+    config = config_of(recipe, path)
+    if recipe.format == FORMAT:
+        return Subject(str(path), config, "", {})
+    return Subject(str(path), config, recipe.dialect.name, recipe.settings, recipe.remarks)

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from unirms import terminal
-from unirms.errors import ConfigError
+from unirms.errors import ConfigError, one_line
 
 if TYPE_CHECKING:
     from unirms.commands.subjects import Subject
@@ -47,14 +47,16 @@ def translate(
         from unirms import recipes
 
         typer.echo(recipes.write(native, write), nl=False)
+        for remark in subject.remarks:
+            typer.echo(f"unirms: {one_line(remark)}", err=True)
     elif json:
-        typer.echo(jsons.dumps(as_data(native, subject.dialect or None), indent=2, default=repr))
+        typer.echo(jsons.dumps(as_data(native, subject), indent=2, default=repr))
     else:
         terminal.show(_table(native, subject), console)
         if native.wanted.groups:
             console.print()
             terminal.show(_groups(native, subject), console)
-        for line in _verdict(native):
+        for line in _verdict(native, subject.remarks):
             console.print(line, soft_wrap=True)
         console.print()
         console.print(native.code(), soft_wrap=True, highlight=False)
@@ -62,10 +64,11 @@ def translate(
         raise typer.Exit(1)
 
 
-def as_data(native: Native, source: str | None) -> dict[str, Any]:
+def as_data(native: Native, subject: Subject) -> dict[str, Any]:
     """Return a translation as data for JSON; objects of a framework are written as code (`repr`)."""
     from unirms.translation import renames
 
+    source = subject.dialect or None
     return {
         "source": source,
         "dialect": native.dialect,
@@ -77,6 +80,7 @@ def as_data(native: Native, source: str | None) -> dict[str, Any]:
         "needs_seeding": native.needs_seeding,
         "differences": [asdict(d) | {"fidelity": str(d.fidelity)} for d in native.differences],
         "warnings": [asdict(warning) for warning in native.warnings],
+        "remarks": list(subject.remarks),
         "names": [asdict(row) for row in renames(native, source)],
         "config": native.wanted.model_dump(mode="json"),
         "meaning": native.meaning.model_dump(mode="json"),
@@ -127,10 +131,11 @@ def _groups(native: Native, subject: Subject) -> Table:
     return table
 
 
-def _verdict(native: Native) -> list[str]:
+def _verdict(native: Native, remarks: tuple[str, ...]) -> list[str]:
     from unirms.explanation import exact_optimizer, sentence, verdict_sentence
 
     lines = [f"\nfidelity: {native.fidelity}", verdict_sentence(native.target, "this config", native.differences)]
     lines += [f"- {sentence(difference)}" for difference in native.differences]
     lines += [f"! {warning}" for warning in native.warnings]
+    lines += [f"! the recipe: {one_line(remark)}" for remark in remarks]
     return lines + ([exact_optimizer(native, "Use")] if native.fidelity > 0 else [])

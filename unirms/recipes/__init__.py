@@ -33,6 +33,7 @@ __all__ = [
     "Group",
     "Recipe",
     "all_formats",
+    "config_of",
     "get",
     "read_file",
     "read_object",
@@ -92,6 +93,27 @@ def read_one(path: str | Path, *, format: str | None = None) -> Recipe:
         places = ", ".join(f"line {recipe.lines['']}" if "" in recipe.lines else recipe.target for recipe in found)
         raise ConfigError([f"{path} states {len(found)} RMSProps ({places}); name one in a file of its own"])
     return found[0]
+
+
+def config_of(recipe: Recipe, path: str | Path) -> RMSPropConfig:
+    """Return what a recipe of a file means; an error names the file, and the line where it is known.
+
+    Raises:
+        UnknownNameError: no class that unirms knows.
+        ConfigError: settings that the class does not take, or that no config can say.
+    """
+    try:
+        return recipe.config()
+    except UnknownNameError as error:
+        raise UnknownNameError(f"{_place(recipe, path, '')}: {error}") from None
+    except ConfigError as error:
+        raise ConfigError([f"{_place(recipe, path, problem)}: {problem}" for problem in error.problems]) from None
+
+
+def _place(recipe: Recipe, path: str | Path, problem: str) -> str:
+    """Return the file, and the line of the setting with which a problem begins."""
+    setting = problem.removeprefix(f"{recipe.target}: ").partition("=")[0].partition(".")[0]
+    return f"{path}, line {recipe.lines[setting]}" if setting in recipe.lines else str(path)
 
 
 def read_text(text: str, *, format: str | None = None, name: str = "the text") -> tuple[Recipe, ...]:
