@@ -1,4 +1,4 @@
-"""Old releases: the recorded trajectories of the corpus, replayed by the reference."""
+"""Real releases: the recorded trajectories of the corpus, replayed by the reference."""
 
 from __future__ import annotations
 
@@ -21,9 +21,16 @@ from .measures import Error, Ruler
 DIALECT_OF: Final = {
     "torch.optim.RMSprop": "torch",
     "tf.keras.optimizers.RMSprop": "keras-legacy",
+    "tf_keras.optimizers.legacy.RMSprop": "keras-legacy",
+    "tf.train.RMSPropOptimizer": "tf1",
     "tf.compat.v1.train.RMSPropOptimizer": "tf1",
     "paddle.fluid.optimizer.RMSPropOptimizer": "paddle-fluid",
     "mindspore.nn.RMSProp": "mindspore",
+    "timm.optim.RMSpropTF": "timm",
+    "stable_baselines3.common.sb2_compat.rmsprop_tf_like.RMSpropTFLike": "sb3",
+    "pfrl.optimizers.RMSpropEpsInsideSqrt": "pfrl",
+    "optax.rmsprop": "optax",
+    "mlx.optimizers.RMSprop": "mlx",
 }
 
 LIMIT_MOVEMENT: Final = 1e-3
@@ -87,9 +94,12 @@ SLOTS: Final = {
     "mean_square": "mean_square",
     "square_avg": "mean_square",
     "rms": "mean_square",
+    "nu": "mean_square",
+    "v": "mean_square",
     "mean_grad": "mean_gradient",
     "grad_avg": "mean_gradient",
     "mg": "mean_gradient",
+    "mu": "mean_gradient",
     "momentum": "momentum",
     "moment": "momentum",
     "momentum_buffer": "momentum",

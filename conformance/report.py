@@ -276,7 +276,7 @@ def training_table(report: Report) -> Table:
 def _recordings_line(recordings: Sequence[tuple[Recording, Any]]) -> str:
     passed = sum(recording.passed(error) for recording, error in recordings)
     systems = ", ".join(dict.fromkeys(recording.system.partition(" (")[0] for recording, _ in recordings))
-    return f"Recorded runs of old releases reproduced by the reference: {passed} of {len(recordings)} ({systems})"
+    return f"Recorded runs of real releases reproduced by the reference: {passed} of {len(recordings)} ({systems})"
 
 
 def _verdict(report: Report, problems: Sequence[str]) -> Text:

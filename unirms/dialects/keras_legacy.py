@@ -1,6 +1,6 @@
 """Keras 2's first optimizers: `tf.keras.optimizers.RMSprop` up to TensorFlow 2.10, `tf_keras.optimizers.legacy` today.
 
-Recorded runs of TensorFlow 2.4.4 are in the corpus.
+Recorded runs of TensorFlow 2.4.4 and of tf_keras 2.21.0 are in the corpus.
 """
 
 from unirms.dialects.base import Dialect, Fields, apart, carries, refuses

@@ -1,4 +1,4 @@
-"""Optax: `optax.rmsprop`."""
+"""Optax: `optax.rmsprop`. Recorded runs of 0.2.8 are in the corpus."""
 
 from unirms.dialects.base import REQUIRED, Dialect, Fields, carries, converts
 from unirms.dialects.behaviour import Behaviour, refusing

@@ -1,4 +1,7 @@
-"""PaddlePaddle 1: `paddle.fluid.optimizer.RMSPropOptimizer`. Recorded runs of 1.8.5 are in the corpus."""
+"""PaddlePaddle 1: `paddle.fluid.optimizer.RMSPropOptimizer`.
+
+Recorded runs of 1.8.5, of static graphs and of dygraph, are in the corpus.
+"""
 
 from unirms.dialects.base import REQUIRED, Dialect, apart, carries, converts
 from unirms.dialects.behaviour import Behaviour, refusing

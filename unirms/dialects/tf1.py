@@ -1,4 +1,7 @@
-"""TensorFlow 1: `tf.compat.v1.train.RMSPropOptimizer`. Recorded runs of TensorFlow 2.4.4 are in the corpus."""
+"""TensorFlow 1: `tf.compat.v1.train.RMSPropOptimizer`.
+
+Recorded runs of TensorFlow 1.15.5 and 2.4.4 are in the corpus.
+"""
 
 from unirms.dialects.base import REQUIRED, Dialect, apart, carries
 from unirms.dialects.behaviour import Behaviour, refusing
