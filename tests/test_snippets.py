@@ -1,7 +1,7 @@
 """Every dialect's snippets: they compile, say the arguments as they are, and call what the real classes have.
 
-Those of installed frameworks are run in `tests/frameworks/test_snippets.py`; the calls of the others are held against
-`signatures.json`, which was read from their released sources.
+Those of installed frameworks are run in `tests/frameworks/test_snippets.py`; the calls of the others, which were run
+once in the releases of the corpus, are held against `signatures.json`, which was read from their released sources.
 """
 
 import ast
@@ -12,7 +12,9 @@ import subprocess
 import sys
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -304,6 +306,35 @@ def test_seeding_names_the_accumulators_of_the_class(dialect):
     assert bool(strings & state) is bool(state)
     # tf_keras makes the slots that are left out by itself; the others take a state as a whole.
     assert state <= strings or dialect == "keras-legacy"
+
+
+class Fluid:
+    """Stands for `paddle.fluid` 1.8.5, whose `set_dict` wants the state of a schedule beside the accumulators."""
+
+    def __init__(self, schedule):
+        self.schedule = {"LR_Scheduler": {"step_num": 0}, "global_step": np.zeros(1)} if schedule else {}
+        self.optimizer = SimpleNamespace(RMSPropOptimizer=lambda **settings: self)
+        self.dygraph = SimpleNamespace(ExponentialDecay=dict)
+        self.loaded = {}
+
+    def state_dict(self):
+        return dict(self.schedule)
+
+    def set_dict(self, state):
+        assert self.schedule.keys() <= state.keys()
+        self.loaded = {name: value for name, value in state.items() if name not in self.schedule}
+
+
+@pytest.mark.parametrize("schedule", [True, False])
+def test_fluid_is_seeded_beside_a_schedule(monkeypatch, schedule):
+    config = RMSPropConfig(learning_rate=CONFIGS["stairs"]["learning_rate"] if schedule else 0.1, initial_mean_square=1)
+    fluid, parameter = Fluid(schedule), SimpleNamespace(name="linear_0.w_0", shape=[3, 2])
+    monkeypatch.setitem(sys.modules, "paddle", SimpleNamespace(fluid=fluid))
+    monkeypatch.setitem(sys.modules, "paddle.fluid", fluid)
+    exec(config.to_native("paddle-fluid").code(), {"model": SimpleNamespace(parameters=lambda: [parameter])})
+    first = {name: value.tolist() for name, value in fluid.loaded.items()}
+    starts = {"mean_square": 1.0, "mean_grad": 0.0, "momentum": 0.0}
+    assert first == {f"linear_0.w_0_{slot}_0": np.full((3, 2), value).tolist() for slot, value in starts.items()}
 
 
 def test_the_dialects_without_recorded_signatures_are_those_that_are_run():

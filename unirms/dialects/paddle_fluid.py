@@ -23,15 +23,14 @@ for name, parameter in model.named_parameters():
 """
     ),
     seeding="""\
-# The names are those that the first optimizer over these parameters gives.
-state = {"mean_square": $start, "mean_grad": 0.0, "momentum": 0.0}
-optimizer.set_dict(
-    {
-        f"{p.name}_{slot}_0": np.full(p.shape, value, "float32")
-        for p in model.parameters()
-        for slot, value in state.items()
-    }
-)
+# The names are those that the first optimizer over these parameters gives; before its
+# first step, it has the state of its learning rate alone.
+slots = {"mean_square": $start, "mean_grad": 0.0, "momentum": 0.0}
+state = optimizer.state_dict()
+for p in model.parameters():
+    for slot, value in slots.items():
+        state[f"{p.name}_{slot}_0"] = np.full(p.shape, value, "float32")
+optimizer.set_dict(state)
 """,
     seeding_imports=("import numpy as np",),
 )

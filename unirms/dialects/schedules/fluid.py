@@ -1,7 +1,7 @@
 """PaddlePaddle 1: `paddle.fluid.dygraph`, whose objects the optimizer asks once for each update.
 
-Read off `python/paddle/fluid/dygraph/learning_rate_scheduler.py`. StepDecay and MultiStepDecay count epochs, which the
-user tells them, and NoamDecay begins at step 1; they are left out.
+Read off `python/paddle/fluid/dygraph/learning_rate_scheduler.py` and run in 1.8.5. StepDecay and MultiStepDecay count
+epochs, which the user tells them, and NoamDecay begins at step 1; they are left out.
 """
 
 from __future__ import annotations
@@ -57,5 +57,5 @@ CLASSES = ScheduleClasses(
             **_MORE,
         ),
     ),
-    any_function="a subclass of paddle.fluid.dygraph.LearningRateDecay",
+    any_function="a subclass of paddle.fluid.dygraph.learning_rate_scheduler.LearningRateDecay",
 )
