@@ -217,6 +217,14 @@ def test_the_clip_that_is_used_is_named():
     assert found.message.endswith("uses global_clipnorm only")
 
 
+def test_none_as_a_rate_is_refused_or_turns_the_steps_round():
+    (found,) = of("optax.rmsprop", learning_rate=None)
+    assert found.code == "U216"
+    assert "it climbs" in found.message
+    assert codes(of("optax.rmsprop", learning_rate=0.1, eps=None)) == ["U116"]
+    assert codes(of("mlx.optimizers.RMSprop", learning_rate=None)) == ["U116"]
+
+
 def test_a_class_of_another_package_is_not_judged():
     (found,) = of("bitsandbytes.optim.RMSprop", lr=-1.0)
     assert (found.code, found.severity) == ("U108", "warning")

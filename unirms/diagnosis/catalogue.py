@@ -307,6 +307,13 @@ CODES: Final[dict[str, Code]] = {
             '[{"params": params, "weight_decay": 0.01}]',
         ),
     ),
+    "U216": Code(
+        "None in place of a number, taken without a word",
+        "warning",
+        "optax.rmsprop(None) is meant for a chain that scales the steps by itself; alone it goes uphill.",
+        "Write the number.",
+        _calls("optax.rmsprop", "None", "0.001"),
+    ),
     "U301": Code(
         "Epsilon that is 0 in the dtype of the weights",
         "warning",

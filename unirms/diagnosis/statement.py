@@ -165,6 +165,10 @@ def _number(subject: Subject, setting: Setting) -> Iterator[Diagnosis]:
         yield subject.found("U115", f"{target} refuses a {kind} as {name}", f"write {name}=float(…)", setting.place)
     elif kind == "None" and refused:
         yield subject.found("U116", f"{target} refuses {given}", f"write {name}=…, a number", setting.place)
+    elif kind == "None" and (setting.argument.name, kind) in subject.behaviour.misread:
+        consequence = subject.behaviour.misread[setting.argument.name, kind]
+        message = f"{target} takes {given} without a word: {consequence}"
+        yield subject.found("U216", message, f"write {name}=…, a number", setting.place)
     elif kind is None and not _is_judged(setting):
         message = f"{given} is not a number"
         yield subject.found("U116", message, f"write {name}=…, a number", setting.place)

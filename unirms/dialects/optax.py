@@ -52,8 +52,9 @@ DIALECT = Dialect(
     behaviour=Behaviour(  # it checks nothing: what is no number fails inside JAX
         refused=refusing(
             ("learning_rate decay eps initial_scale momentum", ("text",)),
-            ("learning_rate decay eps initial_scale", ("None",)),
+            ("decay eps initial_scale", ("None",)),
         ),
+        misread={("learning_rate", "None"): "it leaves out the rate and its minus sign, and alone, it climbs"},
         acts_with={"nesterov": "momentum"},
     ),
 )
