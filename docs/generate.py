@@ -133,6 +133,8 @@ def refusals() -> str:
             for argument, kinds in behaviour.refused.items():
                 for kind in kinds if argument not in behaviour.without else ():
                     by_kind[kind].append(f"`{argument}`")
+            if behaviour.objects:
+                by_kind["number or text"] = [f"`{argument}`" for argument in behaviour.objects]
             rows += [[f"`{target}`", kind, ", ".join(names)] for kind, names in by_kind.items()]
     return _table(["class", "refuses", "as"], rows)
 

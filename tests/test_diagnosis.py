@@ -209,6 +209,35 @@ def test_the_limit_inside_a_framework_object_is_judged(clip, code):
     assert codes(found) == ([code] if code else [])
 
 
+@pytest.mark.parametrize(
+    ("clip", "code", "says"),
+    [
+        ({"GradientClipByGlobalNorm": -1.0}, "U205", "changes its sign"),
+        ({"GradientClipByGlobalNorm": 0.0}, "U205", "becomes 0"),
+        ({"GradientClipByNorm": 0.0}, "U201", "refuses grad_clip GradientClipByNorm=0.0"),
+        ({"GradientClipByValue": -1.0}, "U201", "refuses grad_clip GradientClipByValue=-1.0"),
+    ],
+)
+def test_fluid_treats_limits_as_paddle_does(clip, code, says):
+    (found,) = of("paddle.fluid.optimizer.RMSPropOptimizer", learning_rate=0.1, grad_clip=clip)
+    assert (found.code, says in found.message) == (code, True)
+
+
+@pytest.mark.parametrize(
+    ("target", "name", "fix"),
+    [
+        ("paddle.optimizer.RMSProp", "grad_clip", "paddle.nn.ClipGradByGlobalNorm"),
+        ("paddle.fluid.optimizer.RMSPropOptimizer", "grad_clip", "fluid.clip.GradientClipByGlobalNorm"),
+        ("paddle.fluid.optimizer.RMSPropOptimizer", "regularization", "fluid.regularizer.L2DecayRegularizer"),
+    ],
+)
+def test_a_number_where_the_class_takes_an_object(target, name, fix):
+    for value, inside in ((0.5, "0.5"), (2, "2"), (-1.0, "-1.0"), ("0.5", "…"), (True, "…"), (np.float32(1), "…")):
+        (found,) = of(target, learning_rate=0.1, **{name: value})
+        assert (found.code, found.fix) == ("U116", f"write {name}={fix}({inside})")
+    assert not of(target, learning_rate=0.1, **{name: None})
+
+
 def test_the_clip_that_is_used_is_named():
     (found,) = of("tf_keras.optimizers.RMSprop", clipvalue=0.5, clipnorm=1.0)
     assert found.message.endswith("uses clipnorm only")
@@ -436,10 +465,10 @@ def test_warnings_load_no_catalogue():
 def test_the_data_speaks_of_arguments_that_exist(dialect):
     kinds = {*VALUE_KINDS, *NUMBER_TYPES, *FLAG_TYPES}
     for behaviour in (dialect.behaviour, *dialect.variants.values()):
-        told = {*behaviour.refused, *(name for name, _ in behaviour.misread), *behaviour.acts_with}
+        told = {*behaviour.refused, *(name for name, _ in behaviour.misread), *behaviour.acts_with, *behaviour.objects}
         told |= {name for names in (*behaviour.exclusive, behaviour.first_of, behaviour.without) for name in names}
         arguments = {argument.name for argument in dialect.arguments}
-        assert {name for name in told if not name.startswith("ClipGradBy")} <= arguments
+        assert {name for name in told if not name.startswith(("ClipGradBy", "GradientClipBy"))} <= arguments
         assert {kind for refused in behaviour.refused.values() for kind in refused} <= kinds
         assert not any(kind in behaviour.refused.get(name, ()) for name, kind in behaviour.misread)
         assert not set(behaviour.ignored) & arguments

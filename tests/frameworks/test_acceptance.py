@@ -139,11 +139,10 @@ def test_the_classes_refuse_what_their_dialects_say(classes):
             if not is_number(argument) and not (is_flag(argument) and argument.fields):
                 continue
             for kind, value in (FLAGS if is_flag(argument) else NUMBERS).items():
-                if argument.name == "grad_clip" and kind != "None":  # it takes objects alone
-                    continue
                 settings = {argument.name: value}
                 refused = refuses(run, **settings, **required(dialect, settings))
-                if refused != dialect.behaviour.refuses(argument.name, kind):
+                takes_objects = argument.name in dialect.behaviour.objects and kind != "None"
+                if refused != (takes_objects or dialect.behaviour.refuses(argument.name, kind)):
                     wrong.append(f"{name} {argument.name} {kind}: refused is {refused}")
     assert wrong == []
 
@@ -282,7 +281,7 @@ def test_integers_in_groups_are_taken_or_refused_as_the_dialect_says(classes):
         keys = {} if groups is None else groups.names or {a.name: a.name for a in dialect.arguments if is_number(a)}
         for key, native in keys.items():
             argument = dialect.argument(native)
-            if argument is None or not is_number(argument) or native == "grad_clip":
+            if argument is None or not is_number(argument) or native in dialect.behaviour.objects:
                 continue
             refused = refuses(run, groups={key: 1}, **required(dialect, {}))
             if refused != ("int" in groups.refused.get(key, ())):

@@ -11,7 +11,7 @@ from unirms import dialects
 from unirms.diagnosis.base import Diagnosis
 from unirms.diagnosis.catalogue import found
 from unirms.diagnosis.kinds import UNKNOWN, is_flag, is_number, is_required, shown, type_of
-from unirms.diagnosis.subject import Setting, Subject, named
+from unirms.diagnosis.subject import Setting, Subject, is_no_object, named
 from unirms.dialects.base import Dialect
 from unirms.dialects.calls import NativeCall
 from unirms.errors import UnknownNameError, did_you_mean
@@ -127,7 +127,7 @@ def types(subject: Subject) -> Iterator[Diagnosis]:
         if is_flag(setting.argument) and setting.field:
             yield from _flag(subject, setting)
         elif is_number(setting.argument):
-            yield from _number(subject, setting)
+            yield from _no_object(subject, setting) if is_no_object(subject, setting) else _number(subject, setting)
 
 
 def _flag(subject: Subject, setting: Setting) -> Iterator[Diagnosis]:
@@ -146,6 +146,13 @@ def _flag(subject: Subject, setting: Setting) -> Iterator[Diagnosis]:
         yield subject.found("U117", f"{given} counts as {bool(value)}", fix, setting.place)
     else:
         yield subject.found("U116", f"{subject.target} refuses {given}", fix, setting.place)
+
+
+def _no_object(subject: Subject, setting: Setting) -> Iterator[Diagnosis]:
+    name, value, example = setting.name, setting.value, subject.behaviour.objects[setting.argument.name]
+    inside = shown(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else "…"
+    message = f"{subject.target} refuses {name}={shown(value)}; it takes an object"
+    yield subject.found("U116", message, f"write {name}={example}({inside})", setting.place)
 
 
 def _number(subject: Subject, setting: Setting) -> Iterator[Diagnosis]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Number
 from typing import Any
 
 from unirms.diagnosis.base import Diagnosis
@@ -112,6 +113,11 @@ class Setting:
     def field(self) -> str:
         """The config field that it carries, or ""; an epsilon's placement is not its value."""
         return self.argument.fields[0] if self.argument.fields else ""
+
+
+def is_no_object(subject: Subject, setting: Setting) -> bool:
+    """Return whether a setting is a number or text where the class takes an object of the framework."""
+    return setting.argument.name in subject.behaviour.objects and isinstance(setting.value, (Number, str))
 
 
 def named(settings: Mapping[str, Any]) -> dict[str, Any]:

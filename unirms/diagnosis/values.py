@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from unirms.diagnosis.base import Diagnosis
 from unirms.diagnosis.kinds import ANY, UNKNOWN, is_flag, is_number, number_in, places_of, shown, type_of
-from unirms.diagnosis.subject import Setting, Subject, named
+from unirms.diagnosis.subject import Setting, Subject, is_no_object, named
 from unirms.dialects.behaviour import Kind
 from unirms.dialects.calls import NativeCall, as_call
 from unirms.errors import ConfigError
@@ -67,6 +67,8 @@ def numbers(subject: Subject) -> Iterator[Diagnosis]:
     for setting in subject.settings():
         value = setting.value
         if value is UNKNOWN or is_flag(setting.argument) or not is_number(setting.argument):
+            continue
+        if is_no_object(subject, setting):  # its type is wrong, whatever its size
             continue
         name = setting.argument.name
         if type_of(value) is None and not isinstance(value, float):

@@ -89,6 +89,7 @@ class Behaviour:
             listed it takes without a word.
         misread: (argument, kind) -> what the class does with such a value instead, as the end of a sentence.
         ignored: names that it takes and does nothing with -> what it does instead, and the fix.
+        objects: arguments that take None or an object of the framework, and no number -> the class of such an object.
         exclusive: sets of arguments of which it refuses two at once.
         first_of: arguments of which it takes several at once and uses only the first.
         acts_with: argument -> the argument without which it does nothing.
@@ -104,6 +105,7 @@ class Behaviour:
     refused: Mapping[str, tuple[Kind, ...]] = field(default_factory=dict)
     misread: Mapping[tuple[str, Kind], str] = field(default_factory=dict)
     ignored: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    objects: Mapping[str, str] = field(default_factory=dict)
     exclusive: tuple[tuple[str, ...], ...] = ()
     first_of: tuple[str, ...] = ()
     acts_with: Mapping[str, str] = field(default_factory=dict)

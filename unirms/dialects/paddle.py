@@ -104,6 +104,7 @@ DIALECT = Dialect(
             ("centered", ("int", "text", "numpy.bool")),
             ("ClipGradByNorm ClipGradByValue", ("zero", "negative")),
         ),
+        objects={"grad_clip": "paddle.nn.ClipGradByGlobalNorm"},
         misread={
             ("ClipGradByGlobalNorm", "negative"): "every gradient changes its sign",
             ("ClipGradByGlobalNorm", "zero"): "every gradient becomes 0",

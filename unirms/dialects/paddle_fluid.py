@@ -64,14 +64,22 @@ DIALECT = Dialect(
     fixed=PADDLE.fixed,
     exempts=True,
     rounds=("learning_rate", "rho", "epsilon", "momentum", "weight_decay"),
-    # `isinstance(learning_rate, float)` and four times `is None` in the constructor of 1.8; nothing else is checked.
+    # `isinstance(learning_rate, float)`, four times `is None` and the type of the clip are what the constructor checks.
     behaviour=Behaviour(
         refused=refusing(
             ("learning_rate rho epsilon momentum", ("text", "None")),
             ("learning_rate", ("int", "bool", "numpy.float32")),
-            ("regularization", ("text",)),
+            ("centered", ("text",)),
+            ("GradientClipByNorm GradientClipByValue", ("zero", "negative")),
         ),
-        misread=PADDLE.behaviour.misread,
+        objects={
+            "regularization": "fluid.regularizer.L2DecayRegularizer",
+            "grad_clip": "fluid.clip.GradientClipByGlobalNorm",
+        },
+        misread={
+            (name.replace("ClipGrad", "GradientClip"), kind): consequence
+            for (name, kind), consequence in PADDLE.behaviour.misread.items()
+        },
     ),
     remarks=("Its kernel has float32 only.",),
 )
