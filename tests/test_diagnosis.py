@@ -98,6 +98,13 @@ def test_an_unknown_class_is_not_judged_further():
     assert (found.code, found.fix) == ("U102", "did you mean torch.optim.RMSprop?")
 
 
+def test_a_path_that_a_package_does_not_export_is_none():
+    (found,) = of("stable_baselines3.common.sb2_compat.RMSpropTFLike", lr=0.1)
+    right = "stable_baselines3.common.sb2_compat.rmsprop_tf_like.RMSpropTFLike"
+    assert (found.code, found.fix) == ("U102", f"did you mean {right}?")
+    assert not of(right, lr=0.1)
+
+
 def test_keywords_of_other_frameworks_are_translated():
     found = of("paddle.optimizer.RMSProp", learning_rate=0.1, alpha=0.9, eps=1e-3, epsilom=1, nesterov=True)
     assert [(d.code, d.setting) for d in found] == [
