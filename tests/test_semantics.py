@@ -8,9 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unirms import ClipByGlobalNorm, ClipByNorm, ClipByValue, Fidelity, RMSPropConfig, dialects, reference
+from unirms import (
+    ClipByGlobalNorm,
+    ClipByNorm,
+    ClipByValue,
+    Fidelity,
+    ParameterGroup,
+    RMSPropConfig,
+    dialects,
+    reference,
+    schedules,
+)
 from unirms.registry import FRAMEWORKS
-from unirms.semantics import AXES, differences, verdict
+from unirms.semantics import AXES, differences, kinds, verdict
 
 ALL = tuple(dialects.all_dialects())
 RHO = 0.5  # so that a mean square of 1 is forgotten, below 1e-76, within the silence of the third stream
@@ -251,6 +261,142 @@ def test_verdicts_hold_between_any_two_configs(left, changes):
 @given(CONFIGS, CHANGES)
 def test_verdicts_hold_between_very_many_configs(left, changes):
     assert agrees_with_numbers(left, changes)
+
+
+JOINT = (ClipByGlobalNorm(max_norm=0.5),)
+APART = (ClipByGlobalNorm(max_norm=0.5, over="group"),)
+FOR_SOME = {  # of the parameters w, w.gamma and matrix
+    "rho": (0.0, RHO),
+    "epsilon": (0.0, 1e-3),
+    "momentum": (0.0, 0.75),
+    "centered": (False, True),
+    "weight_decay": (0.0, 0.125),
+    "learning_rate_factor": (1.0, 2.0, 0.0),
+    "clip": ((), JOINT, APART),
+}
+
+
+@st.composite
+def grouped(draw):
+    """Return fields of a config with groups, each of which repeats what holds anyway as often as not."""
+    choices = {**FOR_SOME, "weight_decay_mode": VALUES["weight_decay_mode"], "epsilon_placement": ("outside_sqrt",)}
+    choices["no_weight_decay"] = ("*", ("*gamma", "w"), ("w", "*gamma"), "*gamma")
+    fields = draw(st.fixed_dictionaries({}, optional={n: st.sampled_from(v) for n, v in choices.items()}))
+    own = st.fixed_dictionaries({}, optional={n: st.sampled_from(v) for n, v in FOR_SOME.items()})
+    match = st.sampled_from(["*", "w", "w*", ("w", "matrix"), ("matrix", "w"), "matrix"])
+    fields["groups"] = [{"match": draw(match), **one} for one in draw(st.lists(own, max_size=3))]
+    fields.pop("learning_rate_factor", None)
+    return fields
+
+
+GROUPED = (grouped(), grouped(), st.sets(st.sampled_from(["groups", "no_weight_decay", "clip", "rho"]), min_size=1))
+
+
+def moves(config):
+    return not config.groups or any(group.learning_rate_factor != 0 for group in config.groups)
+
+
+def groups_agree_with_numbers(left, right, changes):
+    one = RMSPropConfig(**{"learning_rate": 0.01, "rho": RHO, "epsilon": 1e-3, **left})
+    other = one.replace(**{name: value for name, value in right.items() if name in changes})
+    each = [kind for config in (one, other) for kind in kinds(config)]
+    # With rho = 0 and epsilon = 0 all steps have one size, and centered they divide by 0, which hides the rest.
+    if any(kind.rho == 0 and (kind.epsilon == 0 or kind.centered) for kind in each) or not (
+        moves(one) and moves(other)
+    ):
+        return True
+    equal = agree(one, other, changes_rate=True)
+    return one.equivalent(other) is other.equivalent(one) is equal
+
+
+@settings(max_examples=100)
+@given(*GROUPED)
+def test_configs_with_groups_are_equivalent_where_their_numbers_are_equal(left, right, changes):
+    assert groups_agree_with_numbers(left, right, changes)
+
+
+@pytest.mark.slow
+@settings(max_examples=4_000)
+@given(*GROUPED)
+def test_very_many_configs_with_groups_are_equivalent_where_their_numbers_are_equal(left, right, changes):
+    assert groups_agree_with_numbers(left, right, changes)
+
+
+STEPS = schedules.Step(initial_learning_rate=0.01, step_size=3)
+
+
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        ({"groups": [{"match": "w", "rho": 0.9, "weight_decay": 0, "learning_rate_factor": 1, "clip": []}]}, {}),
+        ({"groups": [{"match": "*", "rho": 0.5}]}, {"rho": 0.5}),
+        (
+            {"groups": [{"match": "w", "rho": 0.5}, {"match": "w", "rho": 0.25}]},
+            {"groups": [{"match": "w", "rho": 0.5}]},
+        ),
+        ({"groups": [{"match": "*", "rho": 0.5}, {"match": "w", "rho": 0.25}]}, {"rho": 0.5}),
+        (
+            {"groups": [{"match": "w", "rho": 0.5}, {"match": "w.gamma", "rho": 0.5}]},
+            {"groups": [{"match": ["w.gamma", "w"], "rho": 0.5}]},
+        ),
+        (
+            {"learning_rate": 0.01, "groups": [{"match": "w", "learning_rate": 0.02}]},
+            {"learning_rate": 0.01, "groups": [{"match": "w", "learning_rate_factor": 2}]},
+        ),
+        ({"learning_rate": STEPS, "groups": [{"match": "w", "learning_rate_factor": 1}]}, {"learning_rate": STEPS}),
+        (
+            {"groups": [{"match": "w", "learning_rate_factor": 0, "weight_decay": 0.1, "momentum": 0.5}]},
+            {"groups": [{"match": "w", "learning_rate": 0}]},
+        ),
+        (  # the parameters of no group are the only ones that would notice
+            {"epsilon": 0.1, "groups": [{"match": "w", "epsilon": 1}, {"match": "*", "epsilon": 2}]},
+            {"epsilon": 0.2, "groups": [{"match": "w", "epsilon": 1}, {"match": "*", "epsilon": 2}]},
+        ),
+        ({"clip": APART, "groups": [{"match": "w"}]}, {"clip": JOINT, "groups": [{"match": "w", "clip": JOINT}]}),
+        ({"weight_decay": 0.1, "no_weight_decay": "*"}, {}),
+        (
+            {"weight_decay": 0.1, "no_weight_decay": ["w", "*.gamma"]},
+            {"weight_decay": 0.1, "no_weight_decay": ["*.gamma", "w", "w"]},
+        ),
+    ],
+)
+def test_what_is_said_of_single_parameters_may_be_said_otherwise(a, b):
+    left, right = RMSPropConfig(**a), RMSPropConfig(**b)
+    assert left != right
+    assert left.equivalent(right)
+    assert right.equivalent(left)
+    assert agree(left, right, changes_rate=False)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "axes"),
+    [
+        ({"groups": [{"match": "*", "rho": 0.5}]}, {}, ["rho"]),
+        ({"groups": [{"match": "w", "rho": 0.5}]}, {"rho": 0.5}, ["rho", "groups"]),
+        # A group's own decay is for the exempt, too; and a group's own norm is no part of the others'.
+        (
+            {"weight_decay": 0.1, "no_weight_decay": "w", "groups": [{"match": "w", "weight_decay": 0.1}]},
+            {"weight_decay": 0.1, "no_weight_decay": "w"},
+            ["groups"],
+        ),
+        ({"clip": JOINT, "groups": [{"match": "w", "clip": JOINT}]}, {"clip": JOINT}, ["clip", "groups"]),
+        (
+            {"clip": JOINT, "groups": [{"match": "w", "clip": JOINT}, {"match": "matrix"}]},
+            {"clip": JOINT, "groups": [{"match": "w", "clip": JOINT}, {"match": "matrix", "clip": JOINT}]},
+            ["clip", "groups"],
+        ),
+        ({"clip": APART, "groups": [{"match": "w"}]}, {"clip": JOINT, "groups": [{"match": "w"}]}, ["clip"]),
+    ],
+)
+def test_what_is_said_of_single_parameters_counts(a, b, axes):
+    left, right = RMSPropConfig(**a), RMSPropConfig(**b)
+    assert [difference.axis for difference in differences(left, right)] == axes
+    assert not agree(left, right, changes_rate=False)
+
+
+def test_a_group_for_all_parameters_is_shown_as_the_value_that_it_sets():
+    (found,) = differences(RMSPropConfig(rho=0.7, groups=[ParameterGroup(match="*", rho=0.5)]), RMSPropConfig())
+    assert (found.wanted, found.actual) == (0.5, 0.9)
 
 
 @pytest.mark.parametrize(

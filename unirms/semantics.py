@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
-from unirms.clipping import Clip
-from unirms.config import RMSPropConfig
+from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.schedules import AnySchedule, Constant
 from unirms.schedules.forms import canonical
+from unirms.simplest import EVERY, measured_over, measures_groups, simplest
 
 
 class Fidelity(IntEnum):
@@ -185,13 +185,16 @@ def differences(wanted: RMSPropConfig, actual: RMSPropConfig) -> tuple[Differenc
     """Return the axes on which `actual` computes other numbers than `wanted`; empty when they are equivalent."""
     if wanted == actual:
         return ()
+    given = wanted, actual
+    apart = measures_groups(wanted) or measures_groups(actual)
+    wanted, actual = simplest(wanted, apart=apart), simplest(actual, apart=apart)
     # What still differs after the remedy of another axis counts: a mean square that is filled in is the wanted one.
     remedied = actual.replace(initial_mean_square=wanted.initial_mean_square)
     return tuple(
         Difference(
             axis.field,
-            getattr(wanted, axis.field),
-            getattr(actual, axis.field),
+            _as_given(given[0], wanted, axis.field),
+            _as_given(given[1], actual, axis.field),
             axis.fidelity(wanted),
             axis.consequence,
             axis.remedy,
@@ -204,18 +207,23 @@ def differences(wanted: RMSPropConfig, actual: RMSPropConfig) -> tuple[Differenc
 def _value(config: RMSPropConfig, field: str) -> Any:
     """Return the value of a field; schedules that are the same function are one, and one that stays is its rate."""
     if field == "clip" and all(group.clip is not None for group in config.groups):  # all others are one group
-        return _over_all(config.clip)
+        return measured_over(config.clip, "all")
     if field == "groups":
-        return [g if g.clip is None else g.model_copy(update={"clip": _over_all(g.clip)}) for g in config.groups]
+        return [
+            g if g.clip is None else g.model_copy(update={"clip": measured_over(g.clip, "all")}) for g in config.groups
+        ]
+    if field == "no_weight_decay":
+        return set(config.no_weight_decay)
     if field == "learning_rate" and isinstance(config.learning_rate, AnySchedule):
         found = canonical(config.learning_rate)
         return found.learning_rate if isinstance(found, Constant) else found
     return getattr(config, field)
 
 
-def _over_all(clips: tuple[Clip, ...]) -> tuple[Clip, ...]:
-    """Return clips with what says the same where they are for one group: that they are over all its parameters."""
-    return tuple(clip.model_copy(update={"over": "all"}) if hasattr(clip, "over") else clip for clip in clips)
+def _as_given(given: RMSPropConfig, simple: RMSPropConfig, field: str) -> Any:
+    """Return the value of a field as it was given, or that of the simplest config where it came from a group."""
+    kept = field == "groups" or _value(given, field) == _value(simple, field)
+    return getattr(given if kept else simple, field)
 
 
 def _matters(axis: Axis, wanted: RMSPropConfig, actual: RMSPropConfig) -> bool:
@@ -224,13 +232,24 @@ def _matters(axis: Axis, wanted: RMSPropConfig, actual: RMSPropConfig) -> bool:
     Where it acts on one side alone, the reason is another axis, which is reported itself: decay that only one side has
     is no difference of its mode.
     """
-    sides = (any(axis.matters(config) for config in kinds(side)) for side in (wanted, actual))
+    sides = (any(axis.matters(config) for config in _heirs(side, axis.field)) for side in (wanted, actual))
     return any(sides) if axis.either_side else all(sides)
 
 
 def kinds(config: RMSPropConfig) -> list[RMSPropConfig]:
     """Return what holds for the parameters of no group, and for those of each group."""
     return [config, *(config.for_group(group) for group in config.groups)]
+
+
+def _heirs(config: RMSPropConfig, field: str) -> list[RMSPropConfig]:
+    """Return of these kinds those that have the value of a field from the config itself."""
+    rest = [] if any(EVERY in group.match for group in config.groups) else [config]
+    return [*rest, *(config.for_group(group) for group in config.groups if not _has_own(group, field))]
+
+
+def _has_own(group: ParameterGroup, field: str) -> bool:
+    # A group's own decay is for all of its parameters, also for those that the config exempts.
+    return getattr(group, "weight_decay" if field == "no_weight_decay" else field, None) is not None
 
 
 def verdict(found: tuple[Difference, ...]) -> Fidelity:
