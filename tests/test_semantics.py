@@ -433,6 +433,17 @@ def test_a_guard_alone_leaves_the_numbers_exact_and_is_named():
     assert verdict(found) is Fidelity.EXACT
 
 
+def test_a_guard_against_what_every_first_step_does_is_no_edge_case():
+    # With bias correction v = a*a after one gradient, and rounding puts their difference on either side of 0.
+    fields = {"centered": True, "bias_correction": True, "epsilon": 1e-3}
+    for placement, fidelity in (("inside_sqrt", Fidelity.EXACT), ("outside_sqrt", Fidelity.APPROXIMATE)):
+        wanted = RMSPropConfig(**fields, epsilon_placement=placement, negative_variance="skip")
+        native = wanted.to_native("optax")
+        assert [difference.axis for difference in native.differences] == ["negative_variance"]
+        assert native.fidelity is fidelity
+        assert truth(wanted, native.meaning) is fidelity
+
+
 def test_the_weakest_verdict_wins():
     found = differences(
         RMSPropConfig(momentum=0.9), RMSPropConfig(momentum=0.9, lr_in_momentum=False, initial_mean_square=1)

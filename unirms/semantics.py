@@ -94,8 +94,13 @@ def _has_a_scale(config: RMSPropConfig) -> bool:
 
 
 def _edge_only(config: RMSPropConfig) -> Fidelity:
-    """Return `exact` for epsilon > 0: in exact arithmetic v >= a*a, so only rounding or a non-finite value tells."""
-    return Fidelity.EXACT if config.epsilon > 0 else Fidelity.APPROXIMATE
+    """Return `exact` for epsilon > 0: in exact arithmetic v >= a*a, so only rounding or a non-finite value tells.
+
+    With bias correction v = a*a in the first step, which rounds to below 0 as often as not, and outside the root no
+    epsilon is added to that.
+    """
+    first_step = config.bias_correction and config.epsilon_placement == "outside_sqrt"
+    return Fidelity.EXACT if config.epsilon > 0 and not first_step else Fidelity.APPROXIMATE
 
 
 AXES: tuple[Axis, ...] = (
