@@ -452,6 +452,84 @@ def test_the_weakest_verdict_wins():
     assert str(verdict(found)) == "constant-lr"
 
 
+@pytest.mark.parametrize(
+    ("wanted", "actual", "consequences"),
+    [
+        ({"momentum": 0.9, "nesterov": True}, {"momentum": 0.9}, ["no step looks ahead"]),
+        ({"momentum": 0.9}, {}, ["steps do not accumulate"]),
+        (
+            {"momentum": 0.9, "lr_in_momentum": False},
+            {"momentum": 0.9},
+            ["after a change of the learning rate, steps already in the buffer keep the old rate"],
+        ),
+        ({"weight_decay": 0.1}, {}, ["weights are not decayed"]),
+        (
+            {"weight_decay": 0.1, "weight_decay_mode": "l1"},
+            {"weight_decay": 0.1, "weight_decay_mode": "l2"},
+            ["decay adds the weight"],
+        ),
+        ({"clip": JOINT}, {}, ["large gradients are not limited"]),
+        ({}, {"ema_decay": 0.9}, ["there is a running mean of the weights"]),
+        (
+            {"gradient_centralization": "first_axis"},
+            {"gradient_centralization": "last_axis"},
+            ["gradients of matrices lose their mean over other axes"],
+        ),
+        (
+            {"non_finite": "skip", "sparse": "lazy"},
+            {},
+            [
+                "a gradient with an infinity or NaN spoils the weights and the state",
+                "gradients that come as rows decay and move the other rows, too",
+            ],
+        ),
+    ],
+)
+def test_a_consequence_says_what_the_class_does(wanted, actual, consequences):
+    found = differences(RMSPropConfig(**wanted), RMSPropConfig(**actual))
+    assert [difference.consequence for difference in found] == consequences
+
+
+def test_what_the_consequences_say_of_steps_is_true():
+    """The first steps from another mean square, and where the divisor is no number > 0."""
+    plain = RMSPropConfig(rho=0.9)
+    for first, other, word in ((0, 1, "shorter"), (1, 0.5, "longer")):
+        (found,) = differences(plain.replace(initial_mean_square=first), plain.replace(initial_mean_square=other))
+        assert f"first steps are {word}" in found.consequence
+        ways = [movement_of(plain.replace(initial_mean_square=v), [2.0]) for v in (first, other)]
+        assert (abs(ways[1]) < abs(ways[0])) == (word == "shorter")
+    centered = plain.replace(centered=True, negative_variance="skip")
+    (found,) = differences(centered, centered.replace(negative_variance="propagate"))
+    assert found.consequence.endswith("become NaN or infinite")
+    assert movement_of(centered, [np.inf]) == 0
+    assert np.isnan(movement_of(centered.replace(negative_variance="propagate"), [np.inf]))
+
+
+def movement_of(config, gradients):
+    params = {"w": np.zeros(1)}
+    state = reference.init(config, params)
+    for gradient in gradients:
+        params, state = reference.step(config, params, {"w": np.array([gradient])}, state)
+    return float(params["w"][0])
+
+
+def test_a_remedy_is_one_for_the_class_and_for_the_side():
+    config = RMSPropConfig(nesterov=True, momentum=0.9, ema_decay=0.9, sparse="lazy")
+    remedies = {d.axis: d.remedy for d in config.to_native("paddle").differences}
+    assert remedies["nesterov"] == remedies["sparse"] == 'use unirms.build(…, policy="exact")'
+    assert remedies["ema_decay"].startswith("average the weights yourself, or use unirms.build")
+    remedies = {d.axis: d.remedy for d in config.to_native("timm").differences}
+    assert remedies["nesterov"] == "unirms.build computes it in torch, keras, mindspore and paddle"
+    assert remedies["ema_decay"] == "average the weights yourself"
+    (found,) = (d for d in RMSPropConfig().to_native("tf1").differences if d.axis == "sparse")
+    assert found.remedy == "turn sparse gradients into dense ones"
+    for name in ALL:
+        for difference in config.to_native(name).differences:
+            assert ("use unirms.build" in difference.remedy) <= bool(dialects.get(name).framework)
+        for warning in config.to_native(name).warnings:
+            assert ("use unirms.build" in warning.fix) == bool(dialects.get(name).framework)
+
+
 def test_a_difference_reads_as_a_sentence():
     (difference,) = RMSPropConfig.from_native("torch").to_native("pfrl").differences
     assert str(difference).startswith("epsilon_placement is inside_sqrt instead of outside_sqrt (where gradients")

@@ -15,7 +15,7 @@ from unirms import dialects
 from unirms.clipping import Clip, ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.schedules import AnySchedule, Plateau
-from unirms.semantics import AXES, BUILD_EXACT, Difference, Fidelity, verdict
+from unirms.semantics import AXES, BUILD_ELSEWHERE, BUILD_EXACT, Difference, Fidelity, verdict
 
 if TYPE_CHECKING:
     from unirms.dialects.groups import NativeGroup
@@ -311,7 +311,7 @@ def sentence(difference: Difference) -> str:
     """Return what the target does instead, what comes of it, and what helps short of another optimizer."""
     text = f"{difference.axis} is {shown(difference.actual)} instead of {shown(difference.wanted)}:"
     text += f" {difference.consequence}."
-    remedy = difference.remedy.removesuffix(BUILD_EXACT).removesuffix(", or ")
+    remedy = difference.remedy.removesuffix(BUILD_ELSEWHERE).removesuffix(BUILD_EXACT).removesuffix(", or ")
     return f"{text} Remedy: {remedy}." if remedy else text
 
 
@@ -334,5 +334,5 @@ def exact_optimizer(native: Native, use: str) -> str:
     """Return the sentence that names unirms's own optimizer for the target's framework, or says that there is none."""
     framework = dialects.get(native.dialect).framework
     if not framework:
-        return f"unirms has no exact optimizer for {native.dialect}."
+        return f"unirms has no exact optimizer for {native.dialect}; {BUILD_ELSEWHERE}."
     return f'{use} unirms.build(config, "{framework}", model, policy="exact"), which computes this config.'

@@ -12,6 +12,7 @@ from enum import IntEnum
 from typing import Any, Final
 
 from unirms.config import ParameterGroup, RMSPropConfig
+from unirms.consequences import Consequence, decay_mode, first_steps, lost_or_added, of_actual, unusable_denominator
 from unirms.schedules import AnySchedule, Constant
 from unirms.schedules.forms import canonical
 from unirms.simplest import EVERY, measured_over, measures_groups, simplest
@@ -35,6 +36,8 @@ class Fidelity(IntEnum):
 
 BUILD_EXACT: Final = 'use unirms.build(…, policy="exact")'
 """The remedy for every difference, in a framework that unirms has an adapter for."""
+BUILD_ELSEWHERE: Final = "unirms.build computes it in torch, keras, mindspore and paddle"
+"""What is left for the classes that unirms has no adapter for."""
 
 
 @dataclass(frozen=True)
@@ -61,11 +64,18 @@ class Axis:
     """A field of the config, when it changes numbers, and what follows when it differs."""
 
     field: str
-    consequence: str
-    remedy: str = BUILD_EXACT
+    consequence: str | Consequence
+    remedy: str | Consequence = BUILD_EXACT
     fidelity: Callable[[RMSPropConfig], Fidelity] = lambda config: Fidelity.APPROXIMATE
     matters: Callable[[RMSPropConfig], bool] = lambda config: True
     either_side: bool = False
+
+    def difference(self, wanted: Any, actual: Any, fidelity: Fidelity) -> Difference:
+        """Return the difference between two values of the field."""
+        consequence, remedy = (
+            told if isinstance(told, str) else told(wanted, actual) for told in (self.consequence, self.remedy)
+        )
+        return Difference(self.field, wanted, actual, fidelity, consequence, remedy)
 
 
 def _has_momentum(config: RMSPropConfig) -> bool:
@@ -112,11 +122,25 @@ AXES: tuple[Axis, ...] = (
         "where gradients are not large against epsilon, steps differ by a factor of up to 1/sqrt(epsilon)",
         matters=lambda config: config.epsilon > 0,
     ),
-    Axis("momentum", "steps accumulate differently"),
-    Axis("nesterov", "every step looks ahead, or does not", matters=_has_momentum),
+    Axis(
+        "momentum",
+        lost_or_added(
+            0, lost="steps do not accumulate", added="steps accumulate", changed="steps accumulate at another pace"
+        ),
+    ),
+    Axis(
+        "nesterov",
+        of_actual({True: "every step looks ahead", False: "no step looks ahead"}),
+        matters=_has_momentum,
+    ),
     Axis(
         "lr_in_momentum",
-        "after a change of the learning rate, steps already in the buffer keep the old rate, or do not",
+        of_actual(
+            {
+                True: "after a change of the learning rate, steps already in the buffer keep the old rate",
+                False: "after a change of the learning rate, steps already in the buffer take the new rate",
+            }
+        ),
         remedy=f"keep the learning rate constant, or {BUILD_EXACT}",
         fidelity=lambda config: Fidelity.CONSTANT_LR if config.has_constant_rate else Fidelity.APPROXIMATE,
         matters=_has_momentum,
@@ -125,7 +149,7 @@ AXES: tuple[Axis, ...] = (
     Axis("centered", "the denominator is another quantity", matters=lambda config: config.rho < 1),
     Axis(
         "negative_variance",
-        "elements whose centered denominator is not > 0, by rounding or a non-finite gradient, become something else",
+        unusable_denominator,
         remedy=f"set negative_variance to what the class does, or {BUILD_EXACT}",
         fidelity=_edge_only,
         matters=lambda config: config.centered,
@@ -133,23 +157,38 @@ AXES: tuple[Axis, ...] = (
     ),
     Axis(
         "initial_mean_square",
-        "the first steps are longer or shorter, until the first mean square is forgotten after some 1/(1 - rho) steps",
+        first_steps,
         remedy="fill in the mean square before the first step, as unirms.build does",
         fidelity=lambda config: Fidelity.SEEDED,
         matters=lambda config: config.rho > 0,
     ),
     Axis("bias_correction", "the first steps have another length", matters=lambda config: config.rho > 0),
-    Axis("weight_decay", "weights shrink at another pace"),
     Axis(
-        "weight_decay_mode",
-        "decay passes through the mean square and the momentum, or does not",
-        matters=_has_weight_decay,
+        "weight_decay",
+        lost_or_added(
+            0, lost="weights are not decayed", added="weights are decayed", changed="weights shrink at another pace"
+        ),
     ),
+    Axis("weight_decay_mode", decay_mode, matters=_has_weight_decay),
     Axis("no_weight_decay", "other parameters are decayed", matters=_has_weight_decay),
-    Axis("clip", "large gradients are limited differently", matters=_sees_more_than_signs),
+    Axis(
+        "clip",
+        lost_or_added(
+            (),
+            lost="large gradients are not limited",
+            added="large gradients are limited",
+            changed="large gradients are limited differently",
+        ),
+        matters=_sees_more_than_signs,
+    ),
     Axis(
         "gradient_centralization",
-        "gradients of matrices keep their mean, or lose it",
+        lost_or_added(
+            "none",
+            lost="gradients of matrices keep their mean",
+            added="gradients of matrices lose their mean",
+            changed="gradients of matrices lose their mean over other axes",
+        ),
         remedy=f"take the mean off the gradients yourself, or {BUILD_EXACT}",
     ),
     Axis(
@@ -165,20 +204,36 @@ AXES: tuple[Axis, ...] = (
     ),
     Axis(
         "non_finite",
-        "a gradient with an infinity or NaN spoils the weights and the state, is left out, or is an error",
+        of_actual(
+            {
+                "propagate": "a gradient with an infinity or NaN spoils the weights and the state",
+                "skip": "a gradient with an infinity or NaN is left out",
+                "raise": "a gradient with an infinity or NaN is an error",
+            }
+        ),
         remedy=f"look at the gradients yourself before each step, or {BUILD_EXACT}",
         fidelity=lambda config: Fidelity.EXACT,
     ),
     Axis(
         "sparse",
-        "gradients that come as rows let the other rows of the state rest, or not",
-        remedy=f"turn sparse gradients into dense ones, or {BUILD_EXACT}",
+        of_actual(
+            {
+                "lazy": "gradients that come as rows let the other rows of the weights and the state rest",
+                "dense": "gradients that come as rows decay and move the other rows, too",
+            }
+        ),
+        remedy=of_actual({"lazy": f"turn sparse gradients into dense ones, or {BUILD_EXACT}", "dense": BUILD_EXACT}),
         fidelity=lambda config: Fidelity.EXACT,
     ),
     Axis("maximize", "it moves the other way", remedy="negate the loss"),
     Axis(
         "ema_decay",
-        "the running mean of the weights is another, or there is none",
+        lost_or_added(
+            0,
+            lost="there is no running mean of the weights",
+            added="there is a running mean of the weights",
+            changed="the running mean of the weights is another",
+        ),
         remedy=f"average the weights yourself, or {BUILD_EXACT}",
     ),
     Axis("ema_start", "the running mean of the weights begins elsewhere", matters=lambda config: config.ema_decay > 0),
@@ -196,13 +251,8 @@ def differences(wanted: RMSPropConfig, actual: RMSPropConfig) -> tuple[Differenc
     # What still differs after the remedy of another axis counts: a mean square that is filled in is the wanted one.
     remedied = actual.replace(initial_mean_square=wanted.initial_mean_square)
     return tuple(
-        Difference(
-            axis.field,
-            _as_given(given[0], wanted, axis.field),
-            _as_given(given[1], actual, axis.field),
-            axis.fidelity(wanted),
-            axis.consequence,
-            axis.remedy,
+        axis.difference(
+            _as_given(given[0], wanted, axis.field), _as_given(given[1], actual, axis.field), axis.fidelity(wanted)
         )
         for axis in AXES
         if _value(wanted, axis.field) != _value(actual, axis.field) and _matters(axis, wanted, remedied)

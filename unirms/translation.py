@@ -213,9 +213,10 @@ def to_native(config: RMSPropConfig, dialect: str) -> Native:
 
 
 def _with_remedy(difference: Difference, config: RMSPropConfig, dialect: Dialect) -> Difference:
-    """Return a difference of the learning rate with what follows a schedule for which the framework has no class."""
+    """Return a difference with a remedy for this class: where unirms builds no optimizer for it, or for its rate."""
     if difference.axis != "learning_rate" or config.has_constant_rate:
-        return difference
+        remedy = difference.remedy.removesuffix(semantics.BUILD_EXACT).removesuffix(", or ")
+        return difference if dialect.framework else replace(difference, remedy=remedy or semantics.BUILD_ELSEWHERE)
     if isinstance(config.learning_rate, Plateau):
         ways = ["unirms.build, whose unirms.lr_scheduler(optimizer) takes the metric"] * bool(dialect.framework)
         return replace(difference, remedy=f"use {', or '.join([*ways, 'a smaller rate once the metric stays'])}")

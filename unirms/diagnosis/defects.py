@@ -41,7 +41,8 @@ def of(native: Native, dtype: str | None = None) -> tuple[Diagnosis, ...]:
     names = [dialect.name_of(field) for field in rounded]
     if names:
         message = f"{native.target} passes {', '.join(names)} through float32 even where the weights are float64"
-        fix = 'use unirms.build(…, policy="exact"), or values that float32 can hold'
+        build = 'use unirms.build(…, policy="exact"), or ' if dialect.framework else "use "
+        fix = f"{build}values that float32 can hold"
         found.append(Diagnosis(ROUNDING, "warning", message, fix, names[0]))
     return tuple(found)
 
