@@ -211,6 +211,26 @@ def test_no_epsilon_of_a_fine_grid_beats_the_substitute(scale):
     assert best.difference <= min([*grid, found.rows[0].difference])
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "settings", "scale"),
+    [
+        # PyTorch divides by no loss scale: it wants an epsilon that is 1024 times as large.
+        ("keras", "torch", {"loss_scale_factor": 1024.0, "epsilon": 1e-3}, 1e-4),
+        ("optax", "tf1", {"learning_rate": 0.01, "bias_correction": True, "eps_in_sqrt": False}, 0.1),
+        ("torch", "keras", {"weight_decay": 0.01}, 1e-3),
+        ("torch", "keras", {"centered": True, "eps": 0.01}, 1e-6),
+    ],
+)
+def test_the_substitute_is_the_best_beside_other_differences_too(source, target, settings, scale):
+    native = unirms.translate(settings, source=source, target=target).native
+    found = effect(native, scales=[scale])
+    (best,) = found.substitutes
+    remedied = native.meaning.replace(initial_mean_square=native.wanted.initial_mean_square)
+    for x in np.arange(-20, 6, 0.25):
+        other = effect_between(native.wanted, remedied.replace(epsilon=10**x), scales=[scale]).rows[0].difference
+        assert best.difference <= other, x
+
+
 def test_a_substitute_is_one_that_the_class_accepts():
     native = RMSPropConfig(epsilon=0).to_native("keras-legacy")  # which turns 0 into 1e-7
     found = effect(native)

@@ -24,10 +24,14 @@ from unirms.state import OptimizerState
 if TYPE_CHECKING:
     from unirms.translation import Native
 
-COARSE: Final = 0.5
+COARSE: Final = 1.0
 """Decades between two candidates of the first round."""
-REFINEMENTS: Final = 12
-"""Golden sections of a decade in the second round: down to 0.003 decades, 0.7 % of the epsilon."""
+BEYOND: Final = 3
+"""Candidates beyond the expected range: other differences, as of the loss scale, can want an epsilon there."""
+REFINEMENTS: Final = 14
+"""Golden sections of two decades in the second round: down to 0.003 decades, 0.7 % of the epsilon."""
+LIMIT: Final = math.log10(1 / SMALLEST)
+"""Decades of an epsilon above and below 1 at most: beyond float32's normal numbers it is none for many classes."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,9 @@ def substitute(native: Native, actual: RMSPropConfig, stream: Stream, *, halves:
         *_, (other, _) = run(actual.replace(epsilon=computed), stream, begin, halves=halves)
         return gap(end, other, begin, len(stream.gradients))[0]
 
-    epsilon, difference = least(remains, native.kwargs[name], *_decades(wanted, actual, state))
+    present = native.kwargs[name]
+    *_, (_, reached) = run(actual, stream, begin, halves=halves)
+    epsilon, difference = least(remains, present, *_decades(wanted, actual, state, reached))
     return Substitute(stream.scale, epsilon, difference)
 
 
@@ -70,8 +76,8 @@ def least(remains: Callable[[float], float], present: float, low: float, high: f
     Args:
         remains: what is minimised.
         present: the epsilon to beat.
-        low: the range of log10(epsilon) that is searched step by step …
-        high: … before the best decade is searched by golden sections.
+        low: the range of log10(epsilon) that is searched step by step, and on from an end that is the best …
+        high: … before the neighbourhood of the best is searched by golden sections.
     """
     tried = {present: remains(present)}
 
@@ -81,8 +87,12 @@ def least(remains: Callable[[float], float], present: float, low: float, high: f
             tried[epsilon] = remains(epsilon)
         return tried[epsilon]
 
-    grid = [float(decade) for decade in np.linspace(low, high, math.ceil((high - low) / COARSE) + 1)]
+    grid = [float(decade) for decade in np.arange(low, high + COARSE, COARSE)]
     centre = min(grid, key=at)
+    for end, step in ((grid[0], -COARSE), (grid[-1], COARSE)):
+        if centre == end:
+            while abs(centre + step) <= LIMIT and at(centre + step) < at(centre):
+                centre += step
     left, right, golden = centre - COARSE, centre + COARSE, (math.sqrt(5) - 1) / 2
     for _ in range(REFINEMENTS):
         inner, outer = right - golden * (right - left), left + golden * (right - left)
@@ -90,23 +100,29 @@ def least(remains: Callable[[float], float], present: float, low: float, high: f
     return min(tried.items(), key=lambda pair: pair[1])
 
 
-def _decades(wanted: RMSPropConfig, actual: RMSPropConfig, state: OptimizerState) -> tuple[float, float]:
-    """Return the range of log10(epsilon) to search.
+def _decades(
+    wanted: RMSPropConfig, actual: RMSPropConfig, state: OptimizerState, reached: OptimizerState
+) -> tuple[float, float]:
+    """Return the range of log10(epsilon) to search; `state` is where `wanted` ends, `reached` where `actual` does.
 
     It holds every epsilon that gives some element the denominator that was asked for, with the first or the last d
-    under its root: sqrt(d + epsilon) - sqrt(d) outside the root, and epsilon**2 + 2 * epsilon * sqrt(d) inside it.
+    under its root: sqrt(d + epsilon) - sqrt(d) outside the root, and epsilon**2 + 2 * epsilon * sqrt(d) inside it. It
+    goes on to where epsilon outweighs all that the class has under its root.
     """
     square, epsilon = state.mean_square[PARAMETER], wanted.epsilon
     mean = state.mean_gradient.get(PARAMETER, np.zeros_like(square))
+    outside = actual.epsilon_placement == "outside_sqrt"
     with np.errstate(all="ignore"):
         seen = np.concatenate([[wanted.initial_mean_square], square, np.maximum(square - mean * mean, 0)])
         root = np.sqrt(seen[np.isfinite(seen)])
         if epsilon == 0 or wanted.epsilon_placement == actual.epsilon_placement:
             equal = np.array([epsilon])
-        elif actual.epsilon_placement == "outside_sqrt":
+        elif outside:
             equal = epsilon / (np.sqrt(root * root + epsilon) + root)
         else:
             equal = epsilon * epsilon + 2 * epsilon * root
-    # Below float32's smallest normal number an epsilon is none for the classes that compute in float32.
-    decades = np.log10(np.clip(equal, SMALLEST, 1 / SMALLEST))
-    return float(decades.min()) - COARSE, float(decades.max()) + COARSE
+        own = reached.mean_square[PARAMETER]
+        largest = np.max(own[np.isfinite(own)], initial=0.0)
+        ends = np.append(equal, np.sqrt(largest) if outside else largest)
+    low, high = (float(np.log10(np.clip(end, SMALLEST, 1 / SMALLEST))) for end in (equal.min(), ends.max()))
+    return max(low - COARSE, -LIMIT), min(high + BEYOND * COARSE, LIMIT)
