@@ -58,7 +58,9 @@ def movement(config, stream=0, *, first=None, changes_rate=False):
     start, grads = STREAMS[stream]
     params = start
     state = reference.init(config if first is None else config.replace(initial_mean_square=first), params)
-    late = config.replace(learning_rate=config.learning_rate / 2) if changes_rate else config
+    rate = config.learning_rate
+    halved = rate / 2 if isinstance(rate, float) else rate.scaled(0.5)
+    late = config.replace(learning_rate=halved) if changes_rate else config
     for step, grad in enumerate(grads):
         # Halved towards the end, where the third stream has its gradients.
         params, state = reference.step(late if step >= len(grads) - 6 else config, params, grad, state)
@@ -146,6 +148,17 @@ def test_every_verdict_is_true_in_numbers(source, target):
         found = [str(difference) for difference in native.differences]
         assert native.fidelity is truth(wanted, native.meaning), (wanted, found)
         assert native.needs_seeding == any("initial_mean_square" in sentence for sentence in found)
+
+
+@pytest.mark.parametrize("target", ALL)
+def test_every_verdict_under_a_schedule_is_true_in_numbers(target):
+    schedule = schedules.Step(initial_learning_rate=0.01, step_size=3, gamma=0.8)
+    stated = itertools.product((0.0, 1e-3), (0.0, 0.75), (schedule, schedules.Constant(learning_rate=0.01)))
+    for epsilon, momentum, rate in stated:
+        asked = RMSPropConfig(learning_rate=rate, rho=RHO, epsilon=epsilon, momentum=momentum)
+        for wanted in {asked.replace(lr_in_momentum=False), *(asked.to_native(source).meaning for source in ALL)}:
+            native = wanted.to_native(target)
+            assert native.fidelity is truth(wanted, native.meaning), (wanted, native.differences)
 
 
 def test_a_dialect_says_itself_exactly():
