@@ -322,6 +322,17 @@ def test_what_becomes_nan_is_said():
     assert "Up to 1 elements" in str(both)
 
 
+def test_a_difference_of_nothing_is_said_to_be_none():
+    stream = np.ones((10, 2))
+    stream[4] = np.nan  # as mixed precision leaves them now and then
+    native = RMSPropConfig(momentum=0.9).to_native("torch")
+    found = effect(native, stream)
+    assert (found.worst.difference, found.worst.lost) == (0, 2)
+    assert "a difference of 0 says nothing here" in " ".join(str(found).split())
+    stream[4, 0] = 1
+    assert "Up to 1 elements" in str(effect(native, stream))
+
+
 def test_movements_beyond_the_range_of_squares_are_measured():
     wanted = RMSPropConfig(learning_rate=1e200)
     assert effect_between(wanted, wanted.replace(learning_rate=2e200)).worst.difference == pytest.approx(0.5)

@@ -191,7 +191,9 @@ def _measured(
     remedy = _Remedy.of(found)
     wanted, actual = (config.for_parameter(movement.PARAMETER) for config in (wanted, actual))
     rows = tuple(_row(wanted, actual, stream, remedy) for stream in chosen)
-    return Effect(semantics.verdict(found), _in_words(chosen), rows, remedy.words, notes=tuple(_notes(rows, found)))
+    elements = chosen[0].gradients.shape[1]
+    notes = tuple(_notes(rows, found, elements))
+    return Effect(semantics.verdict(found), _in_words(chosen), rows, remedy.words, notes=notes)
 
 
 def _row(wanted: RMSPropConfig, actual: RMSPropConfig, stream: Stream, remedy: _Remedy) -> Row:
@@ -213,11 +215,13 @@ def _in_words(chosen: list[Stream]) -> str:
     return f"{steps} steps of {elements} gradients of each size (a mean for each element, and noise){rate}"
 
 
-def _notes(rows: tuple[Row, ...], found: tuple[Difference, ...]) -> Iterator[str]:
+def _notes(rows: tuple[Row, ...], found: tuple[Difference, ...], elements: int) -> Iterator[str]:
     if any(math.isinf(row.difference) for row in rows):
         yield "Infinite: an element becomes NaN or infinite in one of the two alone."
     lost = max(row.lost for row in rows)
-    if lost:
+    if lost == elements:
+        yield "All elements become NaN or infinite in both, and a difference of 0 says nothing here."
+    elif lost:
         yield f"Up to {lost} elements become NaN or infinite in both and are left out."
     if _among(found, "groups", "no_weight_decay"):
         name = movement.PARAMETER
