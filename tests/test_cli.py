@@ -1,17 +1,22 @@
 """The command line: every error is one line and an exit code, never a traceback."""
 
+import io
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from rich.console import Console
 
-from unirms import __version__, dialects
+from unirms import __version__, dialects, terminal
+from unirms.cli import _overview
 
 
-def unirms(*arguments, columns="200"):
-    command = [sys.executable, "-m", "unirms.cli", *arguments]
+def unirms(*arguments, columns="200", module="unirms.cli", stdout=subprocess.PIPE):
+    command = [sys.executable, "-m", module, *arguments]
     environment = {"PATH": "", "COLUMNS": columns, "PYTHONIOENCODING": "utf-8"}
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120, env=environment)
+    streams = {"stdout": stdout, "stderr": subprocess.PIPE}
+    return subprocess.run(command, **streams, text=True, check=False, timeout=120, env=environment)
 
 
 @pytest.mark.parametrize(
@@ -40,12 +45,44 @@ def test_an_error_is_one_line_and_exit_code_2(arguments, message):
     assert len(done.stderr.strip().splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [["nope"], ["parity", "--nope"], ["parity", "--hang-after", "soon"]])
-def test_bad_usage_is_explained(arguments):
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nope"], "No such command 'nope'"),
+        (["translat"], "see unirms --help"),
+        (["parity", "--nope"], "No such option: --nope; see unirms parity --help"),
+        (["translate", "--form", "torch"], "--from"),
+        (["parity", "--hang-after", "soon"], "Invalid value for '--hang-after'"),
+        (["lint"], "Missing argument"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(arguments, message):
     done = unirms(*arguments)
     assert done.returncode == 2
-    assert "Traceback" not in done.stderr
-    assert "Error" in done.stderr or "error" in done.stderr
+    assert done.stderr.startswith("unirms: ")
+    assert message in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert done.stdout == ""
+
+
+def test_without_a_command_there_is_help():
+    done = unirms()
+    assert "Usage: unirms [OPTIONS] COMMAND" in done.stdout
+    assert done.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is full")
+@pytest.mark.parametrize("arguments", [["dialects"], ["--version"], ["schema"], ["translate", "--help"]])
+def test_a_full_disk_is_one_line_and_exit_code_2(arguments):
+    with Path("/dev/full").open("w") as full:
+        done = unirms(*arguments, stdout=full)
+    assert done.returncode == 2
+    assert done.stderr == "unirms: the output cannot be written: No space left on device\n"
+
+
+def test_python_runs_the_package():
+    done = unirms("--version", module="unirms")
+    assert done.stdout.strip() == f"unirms {__version__}"
 
 
 @pytest.mark.parametrize("command", ["parity", "doctor", "dialects"])
@@ -73,6 +110,12 @@ def test_dialects_lists_all_and_shows_one():
 def test_no_table_is_cut_in_a_narrow_place():
     listed = unirms("dialects", columns="40").stdout
     assert "…" not in listed
+
+
+def test_no_table_is_cut_in_a_narrow_terminal():
+    printed = Console(file=io.StringIO(), force_terminal=True, width=50)
+    terminal.show(_overview(), printed)
+    assert "…" not in printed.file.getvalue()
 
 
 def test_doctor_names_versions_and_what_to_install(tmp_path):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, Any, Final, NoReturn
 
 import typer
 from rich.console import Console
@@ -33,6 +34,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
+
+# Typer exports none of Click's errors but this one's child; since 0.25 it has a Click of its own.
+_UsageError: Final[Any] = typer.BadParameter.__base__
 
 # conformance/ is shipped as unirms.conformance but lies at the root of the project, so nothing imports it by name.
 _CONFORMANCE = import_module("unirms.conformance.cli")
@@ -97,16 +101,33 @@ def version(
 
 
 def main() -> None:
-    """Run the command line; `UnirmsError` becomes one line and exit code 2."""
+    """Run the command line; `UnirmsError`, bad usage and a full disk become one line and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a square root must not end a run where the encoding has none
             stream.reconfigure(errors="backslashreplace")
     try:
-        app()
+        sys.exit(app(prog_name="unirms", standalone_mode=False))
     except UnirmsError as error:
-        line = f"unirms: {one_line(str(error))}"
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(line)
+        _fail(str(error))
+    except _UsageError as error:
+        message = error.format_message().removesuffix(".")
+        if message:  # it is empty after the help that stands for a missing command
+            _fail(f"{message}; see {error.ctx.command_path if error.ctx else 'unirms'} --help")
         sys.exit(2)
+    except OSError as error:
+        if error.filename:
+            _fail(str(error))
+        # What is left in the buffer would fail once more when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _fail(f"the output cannot be written: {error.strerror or error}")
+    except (KeyboardInterrupt, typer.Abort):
+        sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    line = f"unirms: {one_line(message)}"
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(line)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

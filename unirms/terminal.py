@@ -15,8 +15,10 @@ def console() -> Console:
 
 
 def show(table: Table, where: Console | None = None) -> None:
-    """Print a table: with lines in a terminal, as plain columns elsewhere."""
+    """Print a table, cutting nothing off: with lines in a terminal, as plain columns elsewhere."""
     where = where or console()
+    for column in table.columns:
+        column.overflow = "fold"
     if not where.is_terminal:
         table.box = None
     where.print(table)
