@@ -11,9 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 import unirms
-from unirms import ConfigError, Fidelity, RMSPropConfig, UnknownNameError, dialects
+from unirms import ConfigError, Fidelity, RMSPropConfig, UnknownNameError, dialects, translate
 from unirms.cli import app
 from unirms.literals import assignments, scalar
+from unirms.semantics import BUILD_EXACT
 from unirms.translation import renames
 
 TORCH = {"lr": 0.01, "alpha": 0.99, "momentum": 0.9}
@@ -173,3 +174,21 @@ def children():
     """Return the seconds for which processes that have ended had a core: what they take when nothing else runs."""
     spent = os.times()
     return spent.children_user + spent.children_system
+
+
+@pytest.mark.parametrize("target", dialects.all_dialects())
+def test_a_remedy_names_no_framework_that_unirms_does_not_build_for(target):
+    said = {"learning_rate": 0.1, "weight_decay": 0.01, "clipnorm": 1.0, "momentum": 0.9}
+    remedies = [found.remedy for found in translate(said, source="keras", target=target).differences]
+    built = bool(dialects.get(target).framework)
+    assert built or not any(BUILD_EXACT in remedy for remedy in remedies)
+
+
+def test_the_table_says_schedules_and_clips_in_words(tmp_path):
+    path = tmp_path / "config.yaml"
+    cosine = unirms.schedules.Cosine(initial_learning_rate=0.1, decay_steps=10)
+    RMSPropConfig(learning_rate=cosine, clip=[{"by": "value", "limit": 1.0}]).save(path)
+    printed = CliRunner().invoke(app, ["translate", str(path), "--to", "torch"]).output
+    assert "cosine(t; initial_learning_rate=0.1" in printed
+    assert "by value to 1" in printed
+    assert "ClipByValue" not in printed

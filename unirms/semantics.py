@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.consequences import Consequence, decay_mode, first_steps, lost_or_added, of_actual, unusable_denominator
+from unirms.registry import FRAMEWORKS
 from unirms.schedules import AnySchedule, Constant
 from unirms.schedules.forms import canonical
 from unirms.simplest import EVERY, measured_over, measures_groups, simplest
@@ -36,7 +37,7 @@ class Fidelity(IntEnum):
 
 BUILD_EXACT: Final = 'use unirms.build(…, policy="exact")'
 """The remedy for every difference, in a framework that unirms has an adapter for."""
-BUILD_ELSEWHERE: Final = "unirms.build computes it in torch, keras, mindspore and paddle"
+BUILD_ELSEWHERE: Final = f"unirms.build computes it in {', '.join(FRAMEWORKS)}"
 """What is left for the classes that unirms has no adapter for."""
 
 
@@ -119,7 +120,7 @@ AXES: tuple[Axis, ...] = (
     Axis("epsilon", "small gradients are scaled differently"),
     Axis(
         "epsilon_placement",
-        "where gradients are not large against epsilon, steps differ by a factor of up to 1/sqrt(epsilon)",
+        "where gradients are not large against sqrt(epsilon), steps differ by a factor of up to 1/sqrt(epsilon)",
         matters=lambda config: config.epsilon > 0,
     ),
     Axis(

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from unirms import terminal
 from unirms.errors import ConfigError, one_line
+from unirms.schedules import AnySchedule
 
 if TYPE_CHECKING:
     from unirms.commands.subjects import Subject
@@ -110,12 +111,19 @@ def _table(native: Native, subject: Subject) -> Table:
             continue
         table.add_row(
             row.source_name or f"({row.field})",
-            str(row.source_value),
+            _shown(row.source_value),
             row.target_name or f"({row.field})",
-            str(row.target_value),
+            _shown(row.target_value),
             "differs" if row.field in parted else "",
         )
     return table
+
+
+def _shown(value: object) -> str:
+    """Return a value as a script has it, but a config's schedule, clips and name patterns in words."""
+    from unirms.explanation import shown
+
+    return shown(value) if isinstance(value, (AnySchedule, tuple)) else str(value)
 
 
 def _groups(native: Native, subject: Subject) -> Table:

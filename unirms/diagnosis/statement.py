@@ -16,6 +16,7 @@ from unirms.dialects.base import Dialect
 from unirms.dialects.calls import NativeCall
 from unirms.errors import UnknownNameError, did_you_mean
 from unirms.recipes.base import Recipe
+from unirms.semantics import BUILD_ELSEWHERE, BUILD_EXACT
 
 # "1e-8" and "-2E5", but not "1.0e-8": what YAML 1.1 reads as text although it looks like a number.
 _NO_POINT: Final = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
@@ -93,7 +94,8 @@ def _unknown(subject: Subject, name: str, value: object) -> Iterator[Diagnosis]:
         yield subject.found("U103", f"{target} has no argument {name}", f"write {' or '.join(right)}", name)
     elif len(fields) > 1 or name in _config_fields():
         message = f"{target} has no argument {name}, nor another one for it"
-        yield subject.found("U105", message, 'drop it, or use unirms.build(…, policy="exact")', name)
+        fix = f"drop it, or {BUILD_EXACT}" if dialect.framework else f"drop it; {BUILD_ELSEWHERE}"
+        yield subject.found("U105", message, fix, name)
     else:
         taken = [a.name for a in dialect.arguments if a.name not in behaviour.without]
         fix = did_you_mean(name, taken, "it takes")
