@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from unirms import ConfigError, NativeCall, UnirmsError, dialects
 from unirms.commands.lint import lint
 from unirms.diagnosis import CODES, Diagnosis
-from unirms.diagnosis.files import diagnose_text
+from unirms.diagnosis.files import diagnose_file, diagnose_text
 from unirms.diagnosis.kinds import ANY, UNKNOWN
 from unirms.diagnosis.sources import recipes
 
@@ -238,6 +238,9 @@ def test_names_are_followed_through_imports(source):
         "def f(torch):\n    torch.optim.RMSprop(p)",
         "import torch\ntorch.optim.Adam(p)",
         "import torch\ntorch.optim.Rprop(p)",
+        "import torch\ntorch.optim._functional.rmsprop(p)",
+        "import tensorflow as tf\ntf.raw_ops.ResourceApplyRMSProp(var=v)",
+        "import mindspore.ops as P\nP.ApplyRMSProp()",
         "import torch\nmake().optim.RMSprop(p)",
         "from torch.optim.rmsprop import rmsprop\nrmsprop(p)",
         "import torch\ntorch.optim.RMSprop",
@@ -255,11 +258,55 @@ def test_other_names_are_left_alone(source):
         ("import torch\ntorch.optim.RMSProb(p)", "torch.optim.RMSProb"),
         ("import tensorflow as tf\ntf.keras.optimizers.RMSProp()", "tensorflow.keras.optimizers.RMSProp"),
         ("from keras.optimizers import RMSPropOptimizer\nRMSPropOptimizer()", "keras.optimizers.RMSPropOptimizer"),
+        ("import torch\ntorch.optim.RMSpropTF(p)", "torch.optim.RMSpropTF"),
     ],
 )
 def test_other_cases_and_near_misses_are_found(source, target):
     assert targets(source) == [target]
     assert codes(source)[0] in {"U101", "U102"}
+
+
+@pytest.mark.parametrize(
+    "path", ["optimizers", "keras.optimizers", "compat.v2.optimizers", "compat.v2.keras.optimizers"]
+)
+def test_all_names_that_tensorflow_has_for_the_class_of_keras_are_known(path):
+    assert codes(f"import tensorflow as tf\ntf.{path}.RMSprop(0.1)") == []
+    assert codes(f"from tensorflow.{path} import RMSprop\nRMSprop(lr=0.1)") == ["U103"]
+
+
+def test_what_a_literal_passes_on_is_named():
+    assert codes('torch.optim.RMSprop(p, **{"lr": -1.0, "rho": 0.9})') == ["U103", "U201"]
+    assert codes("torch.optim.RMSprop(p, **dict(lr=-1.0, **{'eps': -1.0}))") == ["U201", "U201"]
+    assert codes('paddle.optimizer.RMSProp(**{"rho": 0.9, **settings})') == []
+    assert codes("paddle.optimizer.RMSProp(**dict(settings, rho=0.9))") == []
+    assert codes('paddle.optimizer.RMSProp(**{name: 0.1, "rho": 0.9})') == []
+
+
+def test_a_misspelt_key_of_a_group_has_a_suggestion():
+    (found,) = diagnose_text('torch.optim.RMSprop([{"params": p, "momentun": 0.9}])', "train.py")
+    assert (found.code, found.fix) == ("U213", "did you mean momentum?")
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "gb2312", "shift_jis", "cp1252"])
+def test_source_may_declare_its_encoding(tmp_path, encoding):
+    path = tmp_path / "train.py"
+    word = "中" if encoding in {"gb2312", "shift_jis"} else "é"
+    path.write_text(f"# coding: {encoding}\n# {word}\ntorch.optim.RMSprop(p, lr=-1)\n", encoding=encoding)
+    assert [(found.code, found.line) for found in diagnose_file(path)] == [("U201", 3)]
+
+
+def test_source_in_no_encoding_that_it_declares_cannot_be_read(tmp_path):
+    path = tmp_path / "train.py"
+    for cookie in ("nope", "punycode", "utf-8"):
+        path.write_bytes(b"# coding: %s\n# caf\xe9\n" % cookie.encode())
+        assert [found.code for found in diagnose_file(path)] == ["U501"]
+
+
+def test_a_dtype_is_checked_where_no_rmsprop_is(tmp_path):
+    path = tmp_path / "train.py"
+    path.write_text("")
+    with pytest.raises(ConfigError, match="float8"):
+        diagnose_file(path, dtype="float8")
 
 
 def test_literals_become_settings_and_the_rest_is_unknown():

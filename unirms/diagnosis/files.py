@@ -10,6 +10,7 @@ from unirms import documents, recipes
 from unirms.diagnosis import diagnose, warnings_of
 from unirms.diagnosis.base import Diagnosis
 from unirms.diagnosis.catalogue import found
+from unirms.diagnosis.hazards import precision
 from unirms.errors import ConfigError, UnirmsError
 from unirms.recipes.base import Recipe
 
@@ -31,8 +32,9 @@ def diagnose_file(
         ConfigError: no such dtype.
         UnknownNameError: no such format.
     """
+    precision(dtype)  # also where no RMSProp is found
     try:
-        text = documents.read_text(path)
+        text = documents.read_text(path, source=Path(path).suffix.lower() == ".py")
     except ConfigError as error:
         return _unreadable("U501", error, str(path), "name a readable file")
     return diagnose_text(text, str(path), format=format, dtype=dtype, defects=defects)

@@ -116,22 +116,35 @@ class _Names:
 
 
 @cache
+def _known() -> frozenset[str]:
+    """Return the import paths of the known classes, in lower case."""
+    found = dialects.all_dialects().values()
+    return frozenset(path.lower() for dialect in found for path in (dialect.target, *dialect.spellings))
+
+
+@cache
 def _packages() -> dict[str, tuple[str, ...]]:
     """Return the names of the known classes by the package that they live in."""
     found: dict[str, set[str]] = {}
-    for dialect in dialects.all_dialects().values():
-        for path in (dialect.target, *dialect.spellings):
-            found.setdefault(path.partition(".")[0], set()).add(path.rpartition(".")[2].lower())
+    for path in _known():
+        found.setdefault(path.partition(".")[0], set()).add(path.rpartition(".")[2])
     return {package: tuple(sorted(names)) for package, names in found.items()}
 
 
 def is_rmsprop(path: str) -> bool:
-    """Return whether an import path is an RMSProp that unirms knows, in any letter case, or nearly one."""
-    package, dot, _ = path.partition(".")
-    if not dot or package not in _packages() or path in _others():
+    """Return whether an import path is an RMSProp that unirms knows, in any letter case, or nearly one.
+
+    Kernels (`tf.raw_ops.ApplyRMSProp`) and what a package keeps to itself (`torch.optim._functional.rmsprop`) are none.
+    """
+    package, dot, inner = path.lower().partition(".")
+    if path.lower() in _known():
+        return path not in _others()
+    if not dot or package not in _packages() or path in _others() or inner.startswith("_") or "._" in inner:
         return False
-    name = path.rpartition(".")[2].lower()
-    return "rmsprop" in name or bool(difflib.get_close_matches(name, _packages()[package], n=1, cutoff=_NEAR))
+    name = inner.rpartition(".")[2]
+    # A class of another framework is as good a guess: torch.optim.RMSPropOptimizer.
+    names = {known.rpartition(".")[2] for known in _known()} if "rmsprop" in name else _packages()[package]
+    return bool(difflib.get_close_matches(name, names, n=1, cutoff=_NEAR))
 
 
 @cache
@@ -174,7 +187,28 @@ def _arguments(
         if index < len(dialect.arguments):
             yield dialect.arguments[index].name, node
     for keyword in keywords:
-        yield keyword.arg or ANY, keyword.value
+        yield from _spread(keyword)
+
+
+def _spread(keyword: ast.keyword) -> Iterator[tuple[str, ast.expr]]:
+    """Yield a keyword, or those in `**{"lr": 0.1}` and `**dict(lr=0.1)`; whatever else is passed on is `ANY`."""
+    value = keyword.value
+    if keyword.arg is not None:
+        yield keyword.arg, value
+    elif isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "dict":
+        for inner in value.keywords:
+            yield from _spread(inner)
+        yield from ((ANY, arg) for arg in value.args)
+    elif isinstance(value, ast.Dict):
+        for key, inner_value in zip(value.keys, value.values, strict=True):
+            if key is None:  # {**more}
+                yield from _spread(ast.keyword(None, inner_value))
+            elif isinstance(key, ast.Constant) and isinstance(key.value, str):
+                yield key.value, inner_value
+            else:
+                yield ANY, inner_value
+    else:
+        yield ANY, value
 
 
 def _groups(node: ast.expr, names: _Names, lines: dict[str, int]) -> Iterator[Group]:

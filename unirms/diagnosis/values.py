@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -168,7 +169,12 @@ def _right_key(subject: Subject, name: str) -> str:
 
     native = (subject.dialect.name_of(field) for field in dialects.fields_called(name))
     right = [one for one in dict.fromkeys(native) if one and subject.argument_of_group(one) is not None]
-    return f"write {' or '.join(right)}" if right else "drop it"
+    if right:
+        return f"write {' or '.join(right)}"
+    rules = subject.behaviour.groups
+    taken = (rules.names if rules else None) or [argument.name for argument in subject.dialect.arguments]
+    close = difflib.get_close_matches(name, taken, n=1)
+    return f"did you mean {close[0]}?" if close else "drop it"
 
 
 def filters(subject: Subject) -> Iterator[Diagnosis]:

@@ -5,6 +5,9 @@ Every mapping has text keys.
 
 from __future__ import annotations
 
+import io
+import re
+import tokenize
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +18,8 @@ from unirms.errors import ConfigError
 
 __all__ = ["KINDS", "Document", "KeyPath", "check", "kind_of", "parse", "read", "read_text", "shown"]
 
+# Of the codecs that source may name, punycode takes minutes for a mebibyte.
+_ALPHABETS: Final = re.compile("utf-8|iso|latin|cp|windows|mac|koi8|gb|big5|euc|shift|johab|hz|tis", re.IGNORECASE)
 KINDS: Final = {".yaml": "yaml", ".yml": "yaml", ".json": "json", ".toml": "toml"}
 
 
@@ -63,8 +68,10 @@ def kind_of(path: str | Path) -> str:
     return KINDS[suffix]
 
 
-def read_text(path: str | Path) -> str:
+def read_text(path: str | Path, *, source: bool = False) -> str:
     """Return the text of a file, which is UTF-8 with or without a byte order mark.
+
+    Python source may declare another encoding in its first two lines (PEP 263).
 
     Raises:
         ConfigError: the file is missing, unreadable, not UTF-8, or larger than 1 MiB.
@@ -78,9 +85,18 @@ def read_text(path: str | Path) -> str:
         refuse(repr(str(path)), str(error))
     _check_size(len(content), str(path))
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(_declared(content) if source else "utf-8-sig")
     except UnicodeDecodeError as error:
-        refuse(str(path), f"byte {error.start} is not UTF-8; save the file as UTF-8")
+        refuse(str(path), f"byte {error.start} is not {error.encoding.upper()}; save the file as UTF-8")
+
+
+def _declared(content: bytes) -> str:
+    """Return the encoding that Python source declares, or UTF-8."""
+    try:
+        encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+    except SyntaxError:  # no such encoding
+        return "utf-8-sig"
+    return encoding if _ALPHABETS.match(encoding) else "utf-8-sig"
 
 
 def shown(path: KeyPath) -> str:
