@@ -144,13 +144,20 @@ def test_strict_is_content_with_exact_alone(arguments, code):
         (["--from", "torch", "--to", "keras", "lr"], "'lr' is not NAME=VALUE"),
         (["--from", "torch", "--to", "keras", "lr=much"], "lr='much' is not allowed"),
         (["--from", "torch", "--to", "kears"], "did you mean keras?"),
-        (["no/such/file.yaml", "--to", "keras"], "is neither a file nor a dialect"),
+        (["no/such/file.yaml", "--to", "keras"], "is neither a file nor a dialect; the dialects are torch"),
+        (["torhc:lr=0.1", "--to", "keras"], "'torhc:lr=0.1' is neither a file nor a dialect; did you mean torch?"),
+        (["--from", "torch", "--to", "keras", __file__], "is a file, which says itself whose words it has"),
     ],
 )
 def test_the_command_refuses_in_one_sentence(arguments, message):
     done = run(*arguments)
     assert isinstance(done.exception, unirms.UnirmsError)
     assert message in str(done.exception)
+
+
+def test_the_command_takes_the_words_of_explain_and_diff():
+    words = run("--from", "torch", "--to", "keras", "lr=0.1", "momentum=0.9").output
+    assert run("torch:lr=0.1,momentum=0.9", "--to", "keras").output == words
 
 
 def test_a_translation_takes_less_than_200_microseconds():

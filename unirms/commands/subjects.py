@@ -10,7 +10,7 @@ from typing import Any
 
 from unirms import dialects
 from unirms.config import RMSPropConfig
-from unirms.errors import UnknownNameError
+from unirms.errors import ConfigError, UnknownNameError, as_given, did_you_mean
 from unirms.literals import assignments
 
 
@@ -46,6 +46,8 @@ def from_settings(dialect: str, pairs: list[str]) -> Subject:
         ConfigError: pairs that are none, or that the dialect does not take.
     """
     spoken = dialects.get(dialect)
+    if len(pairs) == 1 and "=" not in pairs[0] and is_file(pairs[0]):
+        raise ConfigError([f"{as_given(pairs[0])} is a file, which says itself whose words it has; drop {spoken.name}"])
     settings = assignments(pairs)
     return Subject(spoken.target, spoken.read(settings), spoken.name, settings)
 
@@ -62,8 +64,9 @@ def from_word(word: str, *, format: str | None = None) -> Subject:
     name, _, rest = word.partition(":")
     try:
         dialects.get(name)
-    except UnknownNameError as error:
-        raise UnknownNameError(f"{word!r} is neither a file nor a dialect; {error}") from None
+    except UnknownNameError:
+        right = did_you_mean(name, dialects.all_dialects(), "the dialects are")
+        raise UnknownNameError(f"{as_given(word)} is neither a file nor a dialect; {right}") from None
     return from_settings(name, [pair for pair in rest.split(",") if pair.strip()])
 
 

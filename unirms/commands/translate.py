@@ -94,7 +94,7 @@ def _subject(words: list[str], source: str, format: str | None) -> Subject:
 
     if source:
         return subjects.from_settings(source, words)
-    if len(words) != 1 or ("=" in words[0] and not subjects.is_file(words[0])):
+    if len(words) != 1 or ("=" in words[0].partition(":")[0] and not subjects.is_file(words[0])):
         raise ConfigError(["name a file, or a dialect with settings, as in: --from torch lr=0.01 alpha=0.99"])
     return subjects.from_word(words[0], format=format)
 
