@@ -532,7 +532,7 @@ def test_a_remedy_is_one_for_the_class_and_for_the_side():
     assert remedies["nesterov"] == remedies["sparse"] == 'use unirms.build(…, policy="exact")'
     assert remedies["ema_decay"].startswith("average the weights yourself, or use unirms.build")
     remedies = {d.axis: d.remedy for d in config.to_native("timm").differences}
-    assert remedies["nesterov"] == "unirms.build computes it in torch, keras, mindspore and paddle"
+    assert remedies["nesterov"] == "unirms.build computes it in torch, keras, mindspore, paddle"
     assert remedies["ema_decay"] == "average the weights yourself"
     (found,) = (d for d in RMSPropConfig().to_native("tf1").differences if d.axis == "sparse")
     assert found.remedy == "turn sparse gradients into dense ones"
