@@ -302,6 +302,46 @@ def test_source_in_no_encoding_that_it_declares_cannot_be_read(tmp_path):
         assert [found.code for found in diagnose_file(path)] == ["U501"]
 
 
+def notebook(*cells):
+    described = [{"cell_type": kind, "metadata": {}, "source": source} for kind, source in cells]
+    return json.dumps({"cells": described, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}, indent=1)
+
+
+def test_a_notebook_is_read_cell_by_cell():
+    text = notebook(
+        ("markdown", ["torch.optim.RMSprop(p, lr=-1)"]),
+        (
+            "code",
+            [
+                "%matplotlib inline\n",
+                "!pip install torch\n",
+                "import torch.optim as o\n",
+                "if True:\n",
+                "    %time f()",
+            ],
+        ),
+        ("code", "%%bash\no.RMSprop(p, lr=-1)"),
+        ("code", ["files = !ls\n", "o.RMSprop(p, lr=-1)"]),
+        ("code", ["o.RMSprop(\n", "    p,\n", "    lr=-1,\n", ")"]),
+        ("code", "optimizer = o.RMSprop(p,\n  rho=0.9)"),
+    )
+    found = diagnose_text(text, "train.ipynb")
+    assert [diagnosis.code for diagnosis in found] == ["U201", "U103"]
+    lines = [text.splitlines()[diagnosis.line - 1] for diagnosis in found]
+    assert "lr=-1" in lines[0]
+    assert "rho=0.9" in lines[1]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"cells": 3}', "{", '{"worksheets": []}'])
+def test_what_is_no_notebook_is_said(text):
+    assert codes(text, "train.ipynb") == ["U502"]
+
+
+@pytest.mark.parametrize("cell", [{}, 3, {"cell_type": "code"}, {"cell_type": "code", "source": [3, None, []]}])
+def test_odd_cells_are_no_errors(cell):
+    assert codes(json.dumps({"cells": [cell]}), "train.ipynb") == []
+
+
 def test_a_dtype_is_checked_where_no_rmsprop_is(tmp_path):
     path = tmp_path / "train.py"
     path.write_text("")

@@ -23,7 +23,7 @@ class Output(str, Enum):
 
 
 def lint(
-    files: Annotated[list[Path], typer.Argument(help="recipes of any format, and Python source (.py)")],
+    files: Annotated[list[Path], typer.Argument(help="recipes of any format, Python source (.py), notebooks (.ipynb)")],
     output: Annotated[Output, typer.Option("--format", help="how to print what is found")] = Output.text,
     dtype: Annotated[
         str | None, typer.Option(help="dtype of the weights: float16, bfloat16, float32 (assumed), float64")

@@ -1,4 +1,4 @@
-"""Diagnosis of files: recipes of any format, and Python source."""
+"""Diagnosis of files: recipes of any format, Python source, and notebooks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def diagnose_file(
     """Return what is wrong with the RMSProps of a file, sorted by line.
 
     Args:
-        path: a recipe, or Python source (.py).
+        path: a recipe, Python source (.py), or a notebook (.ipynb).
         format: the format of a recipe; without it, the format is recognised by the content.
         dtype: the dtype of the weights; see `unirms.diagnosis.diagnose`.
         defects: whether to report what the classes get wrong on some devices or inputs (U4), too.
@@ -47,16 +47,17 @@ def diagnose_text(
 
     See `diagnose_file`.
     """
-    if Path(name).suffix.lower() == ".py":
+    if Path(name).suffix.lower() in {".py", ".ipynb"}:
         return _python(text, name, dtype=dtype, defects=defects)
     return _recipes(text, name, format=format, dtype=dtype, defects=defects)
 
 
 def _python(text: str, name: str, *, dtype: str | None, defects: bool) -> tuple[Diagnosis, ...]:
-    from unirms.diagnosis import sources
+    from unirms.diagnosis import notebooks, sources
 
+    reader = notebooks if Path(name).suffix.lower() == notebooks.SUFFIX else sources
     try:
-        stated = sources.recipes(text, name)
+        stated = reader.recipes(text, name)
     except ConfigError as error:
         return _unreadable("U502", error, name, "correct it")
     return _diagnosed(stated, dtype, defects)
