@@ -342,6 +342,11 @@ def test_odd_cells_are_no_errors(cell):
     assert codes(json.dumps({"cells": [cell]}), "train.ipynb") == []
 
 
+def test_a_flag_that_yaml_reads_in_two_ways_is_to_be_written_as_a_flag():
+    (found,) = diagnose_text("_target_: torch.optim.RMSprop\ncentered: yes\n", "recipe.yaml")
+    assert (found.code, found.fix) == ("U109", "write true")
+
+
 def test_a_dtype_is_checked_where_no_rmsprop_is(tmp_path):
     path = tmp_path / "train.py"
     path.write_text("")

@@ -210,7 +210,8 @@ def surprises(recipe: Recipe) -> Iterator[Diagnosis]:
     for name, (here, there) in recipe.surprises.items():
         message = f"{name} is {shown(here)} in YAML 1.2 and {shown(there)} to PyYAML, which follows YAML 1.1"
         line = recipe.lines.get(name, recipe.lines.get(""))
-        yield found("U109", message, f"write {_unambiguous(here)}", setting=name, line=line)
+        meant = there if isinstance(there, bool) else here  # no hyperparameter is the text 'yes'
+        yield found("U109", message, f"write {_unambiguous(meant)}", setting=name, line=line)
 
 
 def remarks(recipe: Recipe) -> Iterator[Diagnosis]:
