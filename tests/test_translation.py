@@ -155,6 +155,14 @@ def test_the_command_refuses_in_one_sentence(arguments, message):
     assert message in str(done.exception)
 
 
+def test_a_recipe_that_is_not_exact_is_written_with_a_verdict_beside_it():
+    written = run("--from", "timm", "--to", "torch", "lr=0.1", "--write", "hydra")
+    assert "_target_: torch.optim.RMSprop" in written.stdout
+    assert "approximate" not in written.stdout
+    assert written.stderr == "unirms: torch.optim.RMSprop cannot compute this config: approximate.\n"
+    assert run("--from", "torch", "--to", "torch", "lr=0.1", "--write", "hydra").stderr == ""
+
+
 def test_the_command_takes_the_words_of_explain_and_diff():
     words = run("--from", "torch", "--to", "keras", "lr=0.1", "momentum=0.9").output
     assert run("torch:lr=0.1,momentum=0.9", "--to", "keras").output == words

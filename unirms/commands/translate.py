@@ -48,8 +48,9 @@ def translate(
         from unirms import recipes
 
         typer.echo(recipes.write(native, write), nl=False)
-        for remark in subject.remarks:
-            typer.echo(f"unirms: {one_line(remark)}", err=True)
+        # Beside the recipe, which is for a file.
+        for line in [_sentence(native)] * (native.fidelity > 0) + list(subject.remarks):
+            typer.echo(f"unirms: {one_line(line)}", err=True)
     elif json:
         typer.echo(jsons.dumps(as_data(native, subject), indent=2, default=repr))
     else:
@@ -139,10 +140,16 @@ def _groups(native: Native, subject: Subject) -> Table:
     return table
 
 
-def _verdict(native: Native, remarks: tuple[str, ...]) -> list[str]:
-    from unirms.explanation import exact_optimizer, sentence, verdict_sentence
+def _sentence(native: Native) -> str:
+    from unirms.explanation import verdict_sentence
 
-    lines = [f"\nfidelity: {native.fidelity}", verdict_sentence(native.target, "this config", native.differences)]
+    return verdict_sentence(native.target, "this config", native.differences)
+
+
+def _verdict(native: Native, remarks: tuple[str, ...]) -> list[str]:
+    from unirms.explanation import exact_optimizer, sentence
+
+    lines = [f"\nfidelity: {native.fidelity}", _sentence(native)]
     lines += [f"- {sentence(difference)}" for difference in native.differences]
     lines += [f"! {warning}" for warning in native.warnings]
     lines += [f"! the recipe: {one_line(remark)}" for remark in remarks]
