@@ -353,6 +353,7 @@ def test_a_config_alone_is_explained_with_the_classes_that_compute_it():
         (("*.bias", "*.gamma"), "*.bias, *.gamma"),
         ((ClipByValue(limit=1), ClipByGlobalNorm(max_norm=0.5)), "by value to 1, by global norm to 0.5"),
         ((ParameterGroup(match="*.bias", rho=0.5, centered=True),), "*.bias (rho 0.5, centered on)"),
+        ((ParameterGroup(match="*.bias"),), "*.bias (nothing of its own)"),
     ],
 )
 def test_values_are_said_in_words(value, text):

@@ -294,7 +294,7 @@ def _item(item: Any) -> str:
         eps = f" with eps {_number(item.eps)}" if item.eps else ""
         return f"by {kind}{group} to {_number(item.max_norm)}{eps}"
     if isinstance(item, ParameterGroup):
-        return f"{_names(item.match)} ({own_settings(item)})"
+        return f"{_names(item.match)} ({own_settings(item) or 'nothing of its own'})"
     return str(item)
 
 
