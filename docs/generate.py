@@ -84,7 +84,7 @@ def remarks() -> str:
     """Return a list of what no field can say."""
     lines = [f"- `{d.name}`: {remark}" for d in dialects.all_dialects().values() for remark in d.remarks]
     lines += [
-        f"- `{d.name}`: {', '.join(d.rounds)} pass through float32 even where the weights are float64."
+        f"- `{d.name}`: {', '.join(d.rounds)} pass{'es' * (len(d.rounds) == 1)} through float32 even where the weights are float64."
         for d in dialects.all_dialects().values()
         if d.rounds
     ]
