@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import unirms
-from unirms import ConfigError, RMSPropConfig, dialects, reference
+from unirms import ClipByNorm, ConfigError, RMSPropConfig, dialects, reference
 from unirms.diagnosis import CODES, Diagnosis, diagnose, diagnose_config, warnings_of
 from unirms.diagnosis.files import diagnose_file
 from unirms.diagnosis.hazards import CENTERED_ROUNDING, DTYPES, of_group
@@ -442,6 +442,9 @@ def test_defects_stand_beside_the_verdict():
     assert codes(centered.to_native("mindspore").warnings) == ["U403"]
     assert codes(plain.to_native("keras").warnings) == ["U402", "U403"]
     assert codes(plain.to_native("torch").warnings) == []
+    clipped = plain.replace(learning_rate=0.5, rho=0.5, clip=ClipByNorm(max_norm=1))
+    assert codes(clipped.to_native("keras-legacy").warnings) == ["U402"]
+    assert codes(clipped.replace(clip=()).to_native("keras-legacy").warnings) == []
     assert codes(warnings_of(plain.to_native("keras"), dtype="float32")) == ["U402"]
     assert all(CODES[d.code].severity == d.severity for d in plain.to_native("mindspore").warnings)
 

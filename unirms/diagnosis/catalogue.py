@@ -371,7 +371,8 @@ CODES: Final[dict[str, Code]] = {
         "Repeated rows of a sparse gradient",
         "warning",
         "Keras 3 on TensorFlow squares the rows of an IndexedSlices one by one: the mean square of an id that occurs "
-        "twice in a batch gets two squares instead of the square of the sum.",
+        "twice in a batch gets two squares instead of the square of the sum. With a clip, Keras 2 (tf_keras) clips "
+        "these rows one by one and adds them up afterwards.",
         'Use unirms.build(…, policy="exact"), or dense gradients.',
         Example("keras.optimizers.RMSprop()\n", "tf_keras.optimizers.legacy.RMSprop()\n"),
     ),

@@ -4,7 +4,7 @@ Recorded runs of TensorFlow 2.4.4 and of tf_keras 2.21.0 are in the corpus.
 """
 
 from unirms.dialects.base import Dialect, Fields, apart, carries, refuses
-from unirms.dialects.behaviour import Behaviour, refusing
+from unirms.dialects.behaviour import Behaviour, Defect, refusing
 from unirms.dialects.keras import CLIP_NAMES, clip_arguments, gather_clips
 from unirms.dialects.schedules.keras import LEGACY, LEGACY_PLATEAUS
 from unirms.dialects.snippet import Snippet
@@ -26,6 +26,15 @@ def settle(fields: Fields) -> Fields:
     }
     return gather_clips({**fields, **chosen})
 
+
+CLIPPED_ROWS = Defect(  # `_transform_gradients` clips, `_resource_apply_sparse_duplicate_indices` adds the rows up
+    "U402",
+    "gradient of an embedding",
+    "the sum of its repeated rows, clipped",
+    "clipped row by row, then added up",
+    "an id that occurs n times in a batch is clipped as n gradients, which are added up afterwards",
+    applies=lambda config: bool(config.clip),
+)
 
 SNIPPET = Snippet(
     imports=("import tf_keras",),
@@ -85,6 +94,7 @@ DIALECT = Dialect(
             **{(name, "zero"): "every gradient becomes 0" for name in CLIP_NAMES},
         },
         exclusive=(("clipnorm", "global_clipnorm"),),
+        defects=(CLIPPED_ROWS,),
     ),
     remarks=("Its epsilon moves under the root as soon as there is momentum, and epsilon=0 becomes 1e-7.",),
 )
