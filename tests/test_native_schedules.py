@@ -225,6 +225,16 @@ def test_a_schedule_is_written_as_a_call_that_reads_back_or_as_its_first_rate(di
         assert ("unirms.build" in difference.remedy) is bool(chosen.framework)
 
 
+@pytest.mark.parametrize("kind", [Exponential, NaturalExponential, InverseTime])
+def test_stairs_of_one_update_are_none(kind):
+    stairs, slope = (
+        kind(initial_learning_rate=B, decay_rate=0.5, decay_steps=1, staircase=one) for one in (True, False)
+    )
+    assert canonical(stairs) == canonical(slope)
+    assert same_rates(stairs, slope)
+    assert RMSPropConfig(learning_rate=stairs).equivalent(RMSPropConfig(learning_rate=slope))
+
+
 def test_a_scheduler_begins_at_the_rate_that_it_needs():
     native = RMSPropConfig(
         learning_rate=Linear(initial_learning_rate=0.025, end_learning_rate=B, decay_steps=4)

@@ -457,6 +457,18 @@ def test_a_guard_against_what_every_first_step_does_is_no_edge_case():
         assert truth(wanted, native.meaning) is fidelity
 
 
+def test_what_a_filled_in_mean_square_brings_with_it_counts():
+    # With epsilon = 0 the size of gradients is nothing from a mean square of 0, and much from one of 1.
+    scaled = RMSPropConfig(epsilon=0, loss_scale=8)
+    for wanted, actual, axes in (
+        (scaled.replace(initial_mean_square=1), RMSPropConfig(epsilon=0), ["initial_mean_square", "loss_scale"]),
+        (scaled, RMSPropConfig(epsilon=0, initial_mean_square=1), ["initial_mean_square"]),
+    ):
+        found = differences(wanted, actual)
+        assert [difference.axis for difference in found] == axes
+        assert verdict(found) is truth(wanted, actual)
+
+
 def test_the_weakest_verdict_wins():
     found = differences(
         RMSPropConfig(momentum=0.9), RMSPropConfig(momentum=0.9, lr_in_momentum=False, initial_mean_square=1)

@@ -15,7 +15,17 @@ from typing import Any, Final, overload
 from unirms.schedules.base import BaseSchedule
 from unirms.schedules.compositions import Sampled, Sequence, Table, Warmup
 from unirms.schedules.cosines import OneCycle
-from unirms.schedules.decays import Constant, Exponential, Linear, MultiStep, Piecewise, Polynomial, Step
+from unirms.schedules.decays import (
+    Constant,
+    Exponential,
+    InverseTime,
+    Linear,
+    MultiStep,
+    NaturalExponential,
+    Piecewise,
+    Polynomial,
+    Step,
+)
 from unirms.schedules.plateau import Plateau
 
 LONG_TABLE: Final = 100
@@ -71,10 +81,13 @@ def _(schedule: Step) -> BaseSchedule:
     )
 
 
-@_canonical.register
-def _(schedule: Exponential) -> BaseSchedule:
+@_canonical.register(Exponential)
+@_canonical.register(NaturalExponential)
+@_canonical.register(InverseTime)
+def _(schedule: Any) -> BaseSchedule:
     # Stairs of one update each are none.
-    return schedule.model_copy(update={"staircase": False}) if schedule.decay_steps == 1 else schedule
+    found: BaseSchedule = schedule.model_copy(update={"staircase": False}) if schedule.decay_steps == 1 else schedule
+    return found
 
 
 @_canonical.register
