@@ -28,8 +28,8 @@ COARSE: Final = 1.0
 """Decades between two candidates of the first round."""
 BEYOND: Final = 3
 """Candidates beyond the expected range: other differences, as of the loss scale, can want an epsilon there."""
-REFINEMENTS: Final = 14
-"""Golden sections of two decades in the second round: down to 0.003 decades, 0.7 % of the epsilon."""
+REFINEMENTS: Final = 18
+"""Golden sections of two decades in the second round: down to 0.0004 decades, 0.1 % of the epsilon."""
 LIMIT: Final = math.log10(1 / SMALLEST)
 """Decades of an epsilon above and below 1 at most: beyond float32's normal numbers it is none for many classes."""
 
