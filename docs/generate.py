@@ -83,11 +83,10 @@ def fields() -> str:
 def remarks() -> str:
     """Return a list of what no field can say."""
     lines = [f"- `{d.name}`: {remark}" for d in dialects.all_dialects().values() for remark in d.remarks]
-    lines += [
-        f"- `{d.name}`: {', '.join(d.rounds)} pass{'es' * (len(d.rounds) == 1)} through float32 even where the weights are float64."
-        for d in dialects.all_dialects().values()
-        if d.rounds
-    ]
+    for d in dialects.all_dialects().values():
+        if d.rounds:
+            verb = "passes" if len(d.rounds) == 1 else "pass"
+            lines.append(f"- `{d.name}`: {', '.join(d.rounds)} {verb} through float32 even where the weights are float64.")
     return "\n".join(lines)
 
 
