@@ -436,6 +436,31 @@ def test_an_axis_counts_only_where_it_changes_numbers(a, b):
     assert same(movement(left), movement(right))
 
 
+@pytest.mark.parametrize(
+    ("fields", "change"),
+    [
+        # With epsilon = 0 the size of gradients tells only beside a decay, a clip, or a first mean square …
+        ({"epsilon": 0, "weight_decay": 0.125, "weight_decay_mode": "l2"}, {"loss_scale": 8}),
+        ({"epsilon": 0, "weight_decay": 0.125, "weight_decay_mode": "l1"}, {"loss_scale": 8}),
+        ({"epsilon": 0, "clip": ClipByValue(limit=0.25)}, {"loss_scale": 8}),
+        ({"epsilon": 0, "initial_mean_square": 1}, {"loss_scale": 8}),
+        ({"epsilon": 1e-3}, {"loss_scale": 8}),
+        # … and with rho = 0 as well, limits of it only beside a decay.
+        ({"rho": 0, "epsilon": 0, "weight_decay": 0.125, "weight_decay_mode": "l2"}, {"clip": ClipByValue(limit=0.25)}),
+        ({"rho": 0, "epsilon": 1e-3}, {"clip": ClipByValue(limit=0.25)}),
+        ({"epsilon": 0}, {"clip": ClipByValue(limit=0.25)}),
+        ({"momentum": 0.75}, {"nesterov": True}),
+        ({}, {"bias_correction": True}),
+        ({}, {"centered": True}),
+    ],
+)
+def test_an_axis_counts_where_it_changes_numbers(fields, change):
+    wanted = RMSPropConfig(**{"learning_rate": 0.01, "rho": RHO, **fields})
+    found = differences(wanted, wanted.replace(**change))
+    assert [difference.axis for difference in found] == list(change)
+    assert verdict(found) is truth(wanted, wanted.replace(**change))
+
+
 def test_every_field_is_an_axis():
     assert {axis.field for axis in AXES} == set(RMSPropConfig.model_fields)
 
