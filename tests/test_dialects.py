@@ -60,6 +60,18 @@ def test_defaults_and_fixed_choices(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_fixed_choices_about_edges(name):
+    config = defaults(name)
+    # MindSpore's kernel leaves elements alone whose divisor is not > 0; TensorFlow 1's knows only the rows that it gets.
+    assert config.negative_variance == ("skip" if name == "mindspore" else "propagate")
+    assert config.sparse == ("lazy" if name == "tf1" else "dense")
+    assert (config.non_finite, config.gradient_centralization, config.bias_correction) == ("propagate", "none", False)
+    assert (config.nesterov, config.maximize, config.ema_decay) == (False, False, 0)
+    moving = config.replace(momentum=0.5).to_native(name).meaning
+    assert moving.sparse == ("lazy" if name in {"tf1", "keras-legacy"} else "dense")
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_missing_learning_rate_is_named(name):
     if TABLE[name][0] is not None:
         assert RMSPropConfig.from_native(name) == defaults(name)
