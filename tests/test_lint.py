@@ -4,6 +4,7 @@ import ast
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -422,6 +423,15 @@ DEEP = {
     "list": "torch.optim.RMSprop(p, lr=" + "[" * 90 + "]" * 90 + ")",
     "sum in a keyword": "torch.optim.RMSprop(p, lr=[" + "1+" * 900 + "1j])",
 }
+
+
+@pytest.mark.parametrize("package", ["a", "torch.a{}"])
+def test_many_stars_and_many_names_are_read_within_seconds(package):
+    stars = "".join(f"from {package.format(index)} import *\n" for index in range(10_000))
+    source = stars + "".join(f"b{index}()\n" for index in range(20_000)) + "from torch.optim import *\nRMSProp(p)\n"
+    started = time.perf_counter()
+    assert codes(source) == ["U101" if package == "a" else "U102"]
+    assert time.perf_counter() - started < 10
 
 
 @pytest.mark.parametrize("name", DEEP)

@@ -75,7 +75,9 @@ class _Names:
     def __init__(self, tree: ast.Module) -> None:
         self._imported: dict[str, str] = {}
         self._bound: set[str] = set()
-        self._starred: list[str] = []
+        self._starred: dict[str, None] = {}  # packages that have an RMSProp, in their order
+        self._roots: set[str] = set()  # the first words of these
+        self._found: dict[str, str] = {}
         for node in ast.walk(tree):
             self._note(node)
 
@@ -87,9 +89,11 @@ class _Names:
         elif isinstance(node, ast.ImportFrom):
             package = "." * node.level + (node.module or "")
             for alias in node.names:
-                if alias.name == "*":
-                    self._starred.append(package)
-                else:
+                root = package.partition(".")[0]
+                if alias.name == "*" and root in _packages():
+                    self._starred[package] = None
+                    self._roots.add(root)
+                elif alias.name != "*":  # nothing of another package is an RMSProp
                     self._imported[alias.asname or alias.name] = f"{package}.{alias.name}"
         elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             self._bound.add(node.id)
@@ -111,8 +115,15 @@ class _Names:
             return self._imported[root] + rest
         if root in self._bound:
             return ""
-        starred = (f"{package}.{root}{rest}" for package in self._starred)
-        return next((path for path in starred if is_rmsprop(path)), root + rest)
+        return self._starred_path(root + rest)
+
+    def _starred_path(self, name: str) -> str:
+        """Return the path of a name that a star may have imported; the same names recur, and stars may be many."""
+        if name not in self._found:
+            possible = any(is_rmsprop(f"{root}.*.{name}") for root in self._roots)
+            starred = (f"{package}.{name}" for package in (self._starred if possible else ()))
+            self._found[name] = next((path for path in starred if is_rmsprop(path)), name)
+        return self._found[name]
 
 
 @cache
