@@ -86,7 +86,7 @@ def remarks() -> str:
     for d in dialects.all_dialects().values():
         if d.rounds:
             verb = "passes" if len(d.rounds) == 1 else "pass"
-            lines.append(f"- `{d.name}`: {', '.join(d.rounds)} {verb} through float32 even where the weights are float64.")
+            lines.append(f"- `{d.name}`: {', '.join(d.rounds)} {verb} through float32 even for float64 weights.")
     return "\n".join(lines)
 
 
