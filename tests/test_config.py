@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from unirms import ClipByNorm, ClipByValue, ConfigError, ParameterGroup, RMSPropConfig
+from unirms import ClipByNorm, ClipByValue, ConfigError, ParameterGroup, RMSPropConfig, files, schedules
+from unirms.diagnosis.files import diagnose_text
 from unirms.errors import as_given
 
 RANGES = {
@@ -174,6 +175,23 @@ def test_a_parameter_gets_its_own_config():
 def test_a_group_has_one_learning_rate():
     with pytest.raises(ConfigError, match="not both"):
         RMSPropConfig(groups=[{"match": "*", "learning_rate": 1, "learning_rate_factor": 2}])
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        1e308,
+        schedules.Cosine(initial_learning_rate=1e308, decay_steps=10),
+        schedules.Warmup(warmup_steps=3, after=schedules.Cosine(initial_learning_rate=1e308, decay_steps=10)),
+        schedules.Plateau(initial_learning_rate=1e308),
+    ],
+)
+def test_a_factor_that_makes_the_rate_infinite_is_refused(rate):
+    config = RMSPropConfig(learning_rate=rate, groups=[{"match": "a", "learning_rate_factor": 2}])
+    with pytest.raises(ConfigError, match="finite number"):
+        config.for_parameter("a")
+    codes = [found.code for found in diagnose_text(files.to_text(config, "json"), "a.json")]
+    assert codes == ["U201"]
 
 
 def test_a_bad_pattern_is_refused():

@@ -363,4 +363,9 @@ def _raising_config_errors(validate: Any, value: Any, **kwargs: Any) -> Any:
 
 
 def _times(rate: Any, factor: float) -> Any:
-    return rate.scaled(factor) if isinstance(rate, AnySchedule) else rate * factor
+    try:
+        return rate.scaled(factor) if isinstance(rate, AnySchedule) else rate * factor
+    except ValidationError:
+        raise ConfigError(
+            [f"learning_rate_factor={factor} times the learning rate is no finite number; make one of them smaller"]
+        ) from None

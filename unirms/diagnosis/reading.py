@@ -65,7 +65,10 @@ def setting_of(subject: Subject, native: str) -> str:
 def own(recipe: Recipe) -> tuple[RMSPropConfig | None, tuple[Diagnosis, ...]]:
     """Return the config of a file of unirms itself, or what is wrong with it."""
     try:
-        return recipe.config(), ()
+        config = recipe.config()
+        for group in config.groups:
+            config.for_group(group)  # its factor may take the rate beyond all numbers
+        return config, ()
     except ConfigError as error:
         return None, tuple(_refused(recipe, problem) for problem in error.problems)
 
