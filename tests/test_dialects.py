@@ -62,7 +62,7 @@ def test_defaults_and_fixed_choices(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_fixed_choices_about_edges(name):
     config = defaults(name)
-    # MindSpore's kernel leaves elements alone whose divisor is not > 0; TensorFlow 1's knows only the rows it gets.
+    # MindSpore's kernel leaves elements alone whose divisor is not > 0; TensorFlow 1's knows only rows that it gets.
     assert config.negative_variance == ("skip" if name == "mindspore" else "propagate")
     assert config.sparse == ("lazy" if name == "tf1" else "dense")
     assert (config.non_finite, config.gradient_centralization, config.bias_correction) == ("propagate", "none", False)
