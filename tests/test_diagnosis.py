@@ -451,7 +451,7 @@ def test_defects_stand_beside_the_verdict():
 
 def test_only_what_loses_digits_is_said_to_be_rounded():
     config = RMSPropConfig(learning_rate=0.5, rho=0.9, epsilon=2.0**-20)
-    (found,) = config.to_native("paddle").warnings
+    _, found = config.to_native("paddle").warnings
     assert (found.code, found.setting) == ("U403", "rho")
     assert codes(config.replace(learning_rate=1e39, rho=0.5).to_native("keras").warnings) == ["U402", "U403"]
 

@@ -8,6 +8,7 @@ import paddle
 
 from unirms import dialects
 from unirms.config import RMSPropConfig
+from unirms.dialects.paddle import LOST_ROWS
 from unirms.protocol import NamedParameter
 from unirms.semantics import BUILD_EXACT, Difference, Fidelity
 from unirms.translation import Native
@@ -27,6 +28,7 @@ def limits(native: Native, config: RMSPropConfig, params: Sequence[NamedParamete
         *_group_limits(config, params),
         *_clip_limits(config, params),
         *_carried_limits(config, params),
+        *_row_limits(config, params),
         *_seed_limits(native, config),
     ]
 
@@ -113,6 +115,15 @@ def _carried_limits(config: RMSPropConfig, params: Sequence[NamedParameter]) -> 
                     ),
                 )
     return list(found.values())
+
+
+def _row_limits(config: RMSPropConfig, params: Sequence[NamedParameter]) -> list[Difference]:
+    """Name the rows that the kernel loses; a tensor does not say whether its gradient comes by rows, its name may."""
+    tables = any(len(param.value.shape) == 2 and param.value.name.startswith("embedding") for param in params)
+    if not (tables and paddle.in_dynamic_mode() and LOST_ROWS.applies(config)):
+        return []
+    told = LOST_ROWS.axis, LOST_ROWS.wanted, LOST_ROWS.actual
+    return [Difference(*told, Fidelity.APPROXIMATE, LOST_ROWS.consequence, LOST_ROWS.remedy)]
 
 
 def _seed_limits(native: Native, config: RMSPropConfig) -> list[Difference]:

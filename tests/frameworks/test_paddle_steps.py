@@ -451,6 +451,39 @@ def test_running_means_begin_at_the_weights_where_a_checkpoint_has_none():
     assert unirms.state_of(optimizer).average[param.name] == pytest.approx((1.0 + param.numpy()) / 2)
 
 
+# What the stock class cannot do with the rows of an embedding
+
+
+def rows_after(make, ids):
+    """Return a table after two updates from its rows `ids`, as a dense gradient and as rows."""
+    tables = [paddle.nn.Embedding(5, 2, sparse=kind) for kind in (False, True)]
+    for table in tables:
+        table.weight.set_value(paddle.ones([5, 2]))
+        optimizer = make(table)
+        for _ in range(2):
+            table(paddle.to_tensor(ids)).sum().backward()
+            optimizer.step()
+            optimizer.clear_grad()
+    return [table.weight.numpy().tolist() for table in tables]
+
+
+@pytest.mark.parametrize("ids", [[0, 2], [2, 0], [3, 1, 0], [4, 0, 2, 4]], ids=str)
+@pytest.mark.parametrize("settings", [{}, {"momentum": 0.5, "centered": True}, {"weight_decay": 0.125}], ids=str)
+def test_every_row_of_an_embedding_is_updated(settings, ids):
+    config = RMSPropConfig.from_native("paddle", learning_rate=0.1, epsilon=2.0**-6, rho=0.5, **settings)
+    dense, sparse = rows_after(lambda table: unirms.build(config, "paddle", table), ids)
+    np.testing.assert_allclose(sparse, dense, rtol=1e-6)
+    kind = STOCK if config.weight_decay else UniRMSProp  # a regularizer makes the gradient dense
+    assert type(unirms.build(config, "paddle", paddle.nn.Embedding(5, 2, sparse=True))) is kind
+    assert type(unirms.build(config, "paddle", paddle.nn.Linear(5, 2))) is STOCK
+
+
+def test_the_stock_class_loses_rows_that_are_not_sorted():
+    for ids, lost in (([0, 2], False), ([2, 0], True), ([2, 0, 2], False)):
+        dense, sparse = rows_after(lambda table: STOCK(0.1, epsilon=0.01, parameters=table.parameters()), ids)
+        assert (sparse[0] == [1.0, 1.0] != dense[0]) is lost
+
+
 # What the stock class cannot do with a clip
 
 

@@ -383,6 +383,14 @@ CODES: Final[dict[str, Code]] = {
         'Use unirms.build(…, policy="exact"), or values that float32 can hold.',
         _calls("paddle.optimizer.RMSProp", "0.1, rho=0.9", "0.1, rho=0.875, epsilon=0.0009765625", dtype="float64"),
     ),
+    "U404": Code(
+        "Rows of a sparse gradient that are not updated",
+        "warning",
+        "Paddle's kernel for the gradient of an Embedding(sparse=True) finds rows by bisection, and nothing has sorted "
+        "them where no id is repeated: for the ids 2 and 0, row 0 stays as it is. Paddle 1.8.5 and 3.3.1 do so on CPU.",
+        'Use unirms.build(…, policy="exact"), or Embedding(sparse=False).',
+        Example("paddle.optimizer.RMSProp(learning_rate=0.1)\n", "torch.optim.RMSprop(params, lr=0.1)\n"),
+    ),
     "U501": Code(
         "File that cannot be read",
         "error",

@@ -2,7 +2,7 @@
 
 from unirms.config import RMSPropConfig
 from unirms.dialects.base import REQUIRED, Dialect, apart, carries, converts
-from unirms.dialects.behaviour import Behaviour, Groups, refusing
+from unirms.dialects.behaviour import Behaviour, Defect, Groups, refusing
 from unirms.dialects.calls import NativeCall, read_clip, read_regularizer, write_clip, write_regularizer
 from unirms.dialects.schedules.paddle import CLASSES
 from unirms.dialects.snippet import Exemption, Grouping, Snippet
@@ -17,6 +17,18 @@ def write_weight_decay(config: RMSPropConfig) -> NativeCall | float | None:
         return write_regularizer(config, "paddle.regularizer.")
     return config.weight_decay or None
 
+
+# The kernel looks rows up by bisection, and MergeAdd sorts them only where some are repeated. A regularizer makes the
+# gradient dense before.
+LOST_ROWS = Defect(
+    "U404",
+    "gradient of an embedding",
+    "all of its rows",
+    "those that a bisection finds",
+    "with sparse=True, an embedding whose ids are all different and not in ascending order is updated in some rows",
+    remedy='use unirms.build(…, policy="exact"), or sparse=False',
+    applies=lambda config: config.weight_decay == 0,
+)
 
 SNIPPET = Snippet(
     imports=("import paddle",),
@@ -109,6 +121,7 @@ DIALECT = Dialect(
             ("ClipGradByGlobalNorm", "negative"): "every gradient changes its sign",
             ("ClipGradByGlobalNorm", "zero"): "every gradient becomes 0",
         },
+        defects=(LOST_ROWS,),
         groups=Groups(
             names={name: name for name in _IN_GROUPS},
             unchecked=("learning_rate", "rho", "epsilon", "momentum"),

@@ -7,6 +7,7 @@ from unirms.dialects.base import REQUIRED, Dialect, apart, carries, converts
 from unirms.dialects.behaviour import Behaviour, refusing
 from unirms.dialects.calls import read_clip, read_regularizer, write_clip, write_regularizer
 from unirms.dialects.paddle import DIALECT as PADDLE
+from unirms.dialects.paddle import LOST_ROWS
 from unirms.dialects.schedules.fluid import CLASSES
 from unirms.dialects.snippet import Exemption, Snippet
 
@@ -80,6 +81,7 @@ DIALECT = Dialect(
             (name.replace("ClipGrad", "GradientClip"), kind): consequence
             for (name, kind), consequence in PADDLE.behaviour.misread.items()
         },
+        defects=(LOST_ROWS,),
     ),
     remarks=("Its kernel has float32 only.",),
 )
