@@ -17,7 +17,7 @@ import numpy as np
 from unirms.clipping import Clip, ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import RMSPropConfig
 from unirms.fingerprinting.fitting import Fit, judged, shortest
-from unirms.fingerprinting.probes import LARGEST, Array, Probe, Runner
+from unirms.fingerprinting.probes import LARGEST, SMALLEST, Array, Probe, Runner
 
 LOWEST: Final = -3
 """Exponent of the smallest limit that is found: clips below 1e-3 are not in use."""
@@ -30,8 +30,8 @@ TENSORS: Final = (3, 2, 1, 33)
 MARGIN: Final = 4.0
 """The joint norm of the main probes is under four times their largest gradient: few of them are of that size."""
 ALIKE: Final = 1e-4
-"""Part of the way by which runs may part in which all gradients are clipped to one limit: g * (limit / |g|), rounded,
-is not the same for each g. Gradients of half the limit part them by some tenths."""
+"""Part of the longest step by which steps may part whose gradients are clipped to one limit: g * (limit / |g|) rounds,
+so that it is not the same for each g. Gradients of half the limit part them by some tenths."""
 CALM: Final = 15.0
 """The joint norm of a storm's 39 small gradients, up to 2 each, is under 15."""
 
@@ -40,12 +40,14 @@ def smallest_limit(run: Runner) -> float | None:
     """Return a power of ten, and gradients of a norm up to it are not clipped; None if none up to 1e6 are."""
     largest = 10.0**LARGEST
     tried = [10.0**exponent for exponent in range(LARGEST - 1, LOWEST - 1, -1)]
-    always = _alone([largest, largest] * len(tried)).ask(run).weights[:, 0]
-    seldom = _alone([value for smaller in tried for value in (largest, smaller)]).ask(run).weights[:, 0]
+    # A first gradient of next to nothing, because centered and corrected a first step divides by epsilon alone; and
+    # signs in turn, because under equal gradients a centered variance cancels to rounding errors.
+    first = 10.0**SMALLEST
+    always = _alone([first, *([largest, -largest] * len(tried))]).ask(run).steps[:, 0]
+    seldom = _alone([first, *(g for smaller in tried for g in (largest, -smaller))]).ask(run).steps[:, 0]
     for index, smaller in enumerate(tried):
-        step = 2 * index + 1
-        moved = np.abs(always[step] - always[step - 1])
-        if not np.isfinite(moved) or not moved:  # its state has overflowed, and it takes no more steps at all
+        step = 2 * index + 2
+        if not np.isfinite(always[step]) or not always[step]:  # its state has overflowed: it takes no more steps
             return None
         if np.abs(always[step] - seldom[step]) > ALIKE * np.max(np.abs(always[: step + 1])):
             return None if index == 0 else smaller
