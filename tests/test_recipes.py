@@ -299,15 +299,7 @@ def test_an_unknown_class_is_read_and_has_no_config():
         # PaddleClas
         ("Optimizer: {name: RMSProp, lr: 0.1}", "Optimizer.lr=0.1 must be a mapping"),
         ("Optimizer: {name: RMSProp, lr: {}}", "Optimizer.lr needs learning_rate"),
-        (
-            "Optimizer: {name: RMSProp, lr: {name: Cosine, learning_rate: 0.1}}",
-            "learning_rate=Cosine(learning_rate=0.1) is a learning-rate schedule that unirms does not read from this "
-            "format, as PaddleClas counts it in epochs, whose updates depend on the data; state it as learning_rate:",
-        ),
-        (
-            "Optimizer: {name: RMSProp, lr: {name: ConstLR, learning_rate: 0.1, warmup_epoch: 5}}",
-            "learning_rate=ConstLR(learning_rate=0.1, warmup_epoch=5) is a learning-rate schedule",
-        ),
+        ("Optimizer: {name: RMSProp, lr: {name: Piecewise, values: []}}", "Optimizer.lr needs learning_rate"),
         (
             "Optimizer: {name: RMSProp, lr: {learning_rate: 1}, centered: true}",
             "centered is not a setting of PaddleClas's",
@@ -574,6 +566,28 @@ def test_mindcv_scales_the_loss_in_one_place(stated, scale):
 )
 def test_mindcv_exempts_by_its_filter(which, patterns):
     assert one(f"opt: rmsprop\nweight_decay_filter: {which}").config().no_weight_decay == patterns
+
+
+@pytest.mark.parametrize(
+    ("lr", "rate", "schedule"),
+    [
+        ("{name: Cosine, learning_rate: 0.1, warmup_epoch: 5}", 0.1, "Cosine(learning_rate=0.1, warmup_epoch=5)"),
+        ("{name: Step, learning_rate: 0.1, step_size: 2, gamma: 0.9}", 0.1, "Step(learning_rate=0.1, step_size=2"),
+        ("{name: Piecewise, values: [0.1, 0.01], decay_epochs: [30]}", 0.1, "Piecewise(values=[0.1, 0.01]"),
+        ("{name: ConstLR, learning_rate: 0.1, warmup_epoch: 5}", 0.1, "ConstLR(learning_rate=0.1, warmup_epoch=5)"),
+    ],
+)
+def test_a_schedule_of_paddleclas_is_a_remark(lr, rate, schedule):
+    """It counts epochs, whose updates depend on the data: every recipe of PaddleClas's own has one."""
+    recipe = one(f"Optimizer: {{name: RMSProp, lr: {lr}}}")
+    assert recipe.config() == native("paddle", learning_rate=rate)
+    (remark,) = recipe.remarks
+    assert remark.startswith(f"PaddleClas changes the learning rate by its schedule {schedule}")
+
+
+def test_a_constant_rate_of_paddleclas_needs_no_remark():
+    for lr in ("{learning_rate: 0.1}", "{name: Constant, learning_rate: 0.1}", "{name: ConstLR, learning_rate: 0.1}"):
+        assert one(f"Optimizer: {{name: RMSProp, lr: {lr}}}").remarks == ()
 
 
 def test_paddleclas_exempts_by_words_in_names():

@@ -49,7 +49,6 @@ class Recipe:
         lines: the line of a setting in the file, counted from 1, where it is known; "" is the line of the class.
         surprises: settings that a YAML 1.1 reader such as PyYAML reads as something else: as here, as there.
         remarks: what the tool does with the recipe that a reader of it would not expect, a sentence each.
-        unsaid: settings that the file does not say in full, each with what is missing.
     """
 
     format: str
@@ -61,7 +60,6 @@ class Recipe:
     lines: Mapping[str, int] = field(default_factory=dict)
     surprises: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
-    unsaid: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def dialect(self) -> Dialect:
@@ -92,12 +90,11 @@ class Recipe:
         for name, value in self.settings.items():
             if "learning_rate" not in self.dialect.fields_of(name) or not isinstance(value, (NativeCall, Mapping)):
                 continue
-            if isinstance(value, Mapping) or self.dialect.schedules is None or name in self.unsaid:
-                why = f", as {self.unsaid[name]}" if name in self.unsaid else ""
+            if isinstance(value, Mapping) or self.dialect.schedules is None:
                 raise ConfigError(
                     [
                         f"{name}={as_given(value)} is a learning-rate schedule that unirms does not read from this "
-                        f"format{why}; state it as learning_rate: {{kind: …}} in a config of unirms"
+                        f"format; state it as learning_rate: {{kind: …}} in a config of unirms"
                     ]
                 )
 

@@ -2,7 +2,9 @@
 
 Read off `ppcls/optimizer/__init__.py` and `optimizer.py` (release 2.6): rho, epsilon and momentum default to Paddle's
 own 0.95, 1e-6 and 0; there is no `centered`. `regularizer: {name: L2, coeff: c}` is `paddle.regularizer.L2Decay(c)`,
-which adds `c * w` to the gradient; `clip_norm` is `paddle.nn.ClipGradByNorm`.
+which adds `c * w` to the gradient; `clip_norm` is `paddle.nn.ClipGradByNorm`. Its schedules count epochs, whose updates
+depend on the data (`learning_rate.py` multiplies by `step_each_epoch`): the recipe has the rate that they set out from,
+and a remark names them.
 """
 
 from __future__ import annotations
@@ -23,9 +25,6 @@ NOT_SETTINGS: Final = ("name", "scope", "lr", "regularizer", "clip_norm", "multi
 EXEMPTIONS: Final = ("no_weight_decay_name", "one_dim_param_no_weight_decay")
 CONSTANT: Final = ("Constant", "ConstLR")
 """Its schedules that keep the rate, the second unless it warms up."""
-IN_EPOCHS: Final = "PaddleClas counts it in epochs, whose updates depend on the data"
-"""Why its schedules cannot be read: `ppcls/optimizer/learning_rate.py` multiplies their steps by `step_each_epoch`."""
-
 ONE_DIMENSION: Final = (
     "one_dim_param_no_weight_decay exempts all parameters with one dimension from weight decay; "
     "add their names to no_weight_decay"
@@ -89,21 +88,29 @@ def _recipe(document: Document, path: KeyPath, name: str, section: Mapping[str, 
         lines=located(document, places),
         surprises=surprising(document, places),
         remarks=tuple(_remarks(section)),
-        unsaid={"learning_rate": IN_EPOCHS} if isinstance(settings["learning_rate"], NativeCall) else {},
     )
 
 
 def _rate(document: Document, section: Mapping[str, Any]) -> Any:
-    """Return the learning rate, a schedule as a `NativeCall`."""
+    """Return the learning rate; of a schedule, the one that it sets out from."""
     lr = section.get("lr")
     if not isinstance(lr, Mapping):
         raise ConfigError([f"{document.name}: {SECTION}.lr={lr!r} must be a mapping, as {{learning_rate: 0.01}}"])
-    schedule = lr.get("name")
-    if schedule is None or (schedule in CONSTANT and not given(lr.get("warmup_epoch"))):
-        if "learning_rate" not in lr:
-            raise ConfigError([f"{document.name}: {SECTION}.lr needs learning_rate"])
-        return lr["learning_rate"]
-    return NativeCall(str(schedule), **{key: value for key, value in lr.items() if key != "name"})
+    values = lr.get("values")  # of a Piecewise
+    if "learning_rate" not in lr and isinstance(values, (list, tuple)) and values:
+        return values[0]
+    if "learning_rate" not in lr:
+        raise ConfigError([f"{document.name}: {SECTION}.lr needs learning_rate"])
+    return lr["learning_rate"]
+
+
+def _schedule(section: Mapping[str, Any]) -> NativeCall | None:
+    """Return the schedule as a call, for people to read; None where the rate stays."""
+    lr = dict(section["lr"])
+    name = lr.pop("name", None)
+    if name is None or (name in CONSTANT and not given(lr.get("warmup_epoch"))):
+        return None
+    return NativeCall(str(name), **{str(key): value for key, value in lr.items()})
 
 
 def _regularizer(document: Document, stated: Any) -> NativeCall:
@@ -123,6 +130,9 @@ def _exempt(document: Document, names: Any) -> tuple[str, ...] | None:
 
 
 def _remarks(section: Mapping[str, Any]) -> Iterator[str]:
+    schedule = _schedule(section)
+    if schedule is not None:
+        yield f"PaddleClas changes the learning rate by its schedule {schedule}, counted in epochs"
     if given(section.get("one_dim_param_no_weight_decay")):
         yield ONE_DIMENSION
     if section.get("regularizer") is not None and "weight_decay" in section:
