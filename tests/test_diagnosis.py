@@ -341,7 +341,7 @@ def test_a_group_of_a_config_has_its_own_hazards():
 
 
 def test_a_defect_of_the_class_that_only_a_group_meets_is_a_warning():
-    config = RMSPropConfig.from_native("paddle", learning_rate=0.1, rho=0.5, epsilon=0.25)
+    config = RMSPropConfig.from_native("paddle", learning_rate=0.1, rho=0.5, epsilon=0.25, weight_decay=0.1)
     assert codes(warnings_of(config.to_native("paddle"))) == []
     grouped = config.replace(groups=[{"match": "a", "rho": 0.1}]).to_native("paddle")
     assert codes(warnings_of(grouped)) == ["U403"]

@@ -381,7 +381,12 @@ CODES: Final[dict[str, Code]] = {
         "warning",
         "The class passes some hyperparameters through float32 even where the weights are float64.",
         'Use unirms.build(…, policy="exact"), or values that float32 can hold.',
-        _calls("paddle.optimizer.RMSProp", "0.1, rho=0.9", "0.1, rho=0.875, epsilon=0.0009765625", dtype="float64"),
+        _calls(
+            "paddle.optimizer.RMSProp",
+            "0.1, rho=0.9, weight_decay=0.01",
+            "0.1, rho=0.875, epsilon=0.0009765625, weight_decay=0.01",
+            dtype="float64",
+        ),
     ),
     "U404": Code(
         "Rows of a sparse gradient that are not updated",
