@@ -399,6 +399,12 @@ def test_what_is_said_of_single_parameters_may_be_said_otherwise(a, b):
             ["clip", "groups"],
         ),
         ({"clip": APART, "groups": [{"match": "w"}]}, {"clip": JOINT, "groups": [{"match": "w"}]}, ["clip"]),
+        # A schedule is another rate; factors of both are the same.
+        (
+            {"learning_rate": STEPS, "groups": [{"match": "w", "learning_rate_factor": 2}]},
+            {"learning_rate": 0.02, "groups": [{"match": "w", "learning_rate_factor": 2}]},
+            ["learning_rate"],
+        ),
     ],
 )
 def test_what_is_said_of_single_parameters_counts(a, b, axes):

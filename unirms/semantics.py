@@ -248,7 +248,8 @@ def differences(wanted: RMSPropConfig, actual: RMSPropConfig) -> tuple[Differenc
         return ()
     given = wanted, actual
     apart = measures_groups(wanted) or measures_groups(actual)
-    wanted, actual = simplest(wanted, apart=apart), simplest(actual, apart=apart)
+    rates = wanted.has_constant_rate and actual.has_constant_rate
+    wanted, actual = (simplest(config, apart=apart, rates=rates) for config in (wanted, actual))
     # What still differs after the remedy of another axis counts: a mean square that is filled in is the wanted one.
     remedied = actual.replace(initial_mean_square=wanted.initial_mean_square)
     return tuple(

@@ -12,7 +12,7 @@ EVERY: Final = "*"
 """The pattern that matches every name."""
 
 
-def simplest(config: RMSPropConfig, *, apart: bool = False) -> RMSPropConfig:
+def simplest(config: RMSPropConfig, *, apart: bool = False, rates: bool = True) -> RMSPropConfig:
     """Return the config that means the same and says the least of single parameters.
 
     A decay from which all are exempt is none. A group for all parameters is the config itself. Groups that no parameter
@@ -21,12 +21,14 @@ def simplest(config: RMSPropConfig, *, apart: bool = False) -> RMSPropConfig:
     Args:
         config: the config.
         apart: whether groups are kept apart although they say the same, because a norm is over each.
+        rates: whether the factors of groups become rates where the config has one; not beside a schedule, whose factors
+            can be nothing else.
     """
     if EVERY in config.no_weight_decay:
         config = config.replace(weight_decay=0.0)
     if not config.groups:
         return config
-    if config.has_constant_rate:
+    if rates and config.has_constant_rate:
         config = config.replace(learning_rate=config.initial_learning_rate)
     groups = _reached(config.groups)
     if EVERY in groups[0].match:
@@ -34,7 +36,7 @@ def simplest(config: RMSPropConfig, *, apart: bool = False) -> RMSPropConfig:
     if all(group.clip is not None for group in groups):  # each is measured by itself, and so are all others
         config = config.replace(clip=measured_over(config.clip, "group"))
     apart = apart or measures_groups(config)
-    groups = _joined([_without_repeats(config, group) for group in groups], apart)
+    groups = _joined([_without_repeats(config, group, rates) for group in groups], apart)
     while groups and _says_nothing(groups[-1]) and not apart:
         groups.pop()
     return config.replace(groups=tuple(groups))
@@ -57,9 +59,9 @@ def _reached(groups: tuple[ParameterGroup, ...]) -> list[ParameterGroup]:
     return found
 
 
-def _without_repeats(config: RMSPropConfig, group: ParameterGroup) -> ParameterGroup:
+def _without_repeats(config: RMSPropConfig, group: ParameterGroup, rates: bool) -> ParameterGroup:
     """Return the group without the values that hold for its parameters anyway, or move nothing at a rate of 0."""
-    rate = _rate(config, group)
+    rate = _rate(config, group, rates)
     values = {name: value for name, value in group.overrides().items() if name not in {"clip", "learning_rate"}}
     repeats = {name for name, value in values.items() if value == getattr(config, name) or 0 in rate.values()}
     if group.weight_decay and config.no_weight_decay and 0 not in rate.values():
@@ -69,13 +71,12 @@ def _without_repeats(config: RMSPropConfig, group: ParameterGroup) -> ParameterG
     return group.model_copy(update={**dict.fromkeys(repeats), **rate})
 
 
-def _rate(config: RMSPropConfig, group: ParameterGroup) -> dict[str, float | None]:
+def _rate(config: RMSPropConfig, group: ParameterGroup, rates: bool) -> dict[str, float | None]:
     """Return the group's rate where the config has one, and its factor of a schedule; none where it is the config's."""
-    base, factor = config.learning_rate, group.learning_rate_factor
-    if not isinstance(base, float):
-        return {"learning_rate_factor": None if factor == 1 else factor}
-    rate = base * factor if factor is not None else group.learning_rate
-    return {"learning_rate": None if rate == base else rate, "learning_rate_factor": None}
+    base, rate, factor = config.learning_rate, group.learning_rate, group.learning_rate_factor
+    if rates and isinstance(base, float) and factor is not None:
+        rate, factor = base * factor, None
+    return {"learning_rate": None if rate == base else rate, "learning_rate_factor": None if factor == 1 else factor}
 
 
 def _same_clip(own: tuple[Clip, ...], clips: tuple[Clip, ...]) -> bool:
