@@ -71,4 +71,4 @@ def test_it_works_without_the_checkout(wheel, tmp_path):
         check=True,
         cwd=tmp_path,
     )
-    assert done.stdout.split() == [str(tmp_path / "unirms" / "__init__.py"), "84", "approximate"]
+    assert done.stdout.split() == [str(tmp_path / "unirms" / "__init__.py"), "212", "approximate"]

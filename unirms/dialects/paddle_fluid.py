@@ -3,6 +3,8 @@
 Recorded runs of 1.8.5, of static graphs and of dygraph, are in the corpus.
 """
 
+from dataclasses import replace
+
 from unirms.dialects.base import REQUIRED, Dialect, apart, carries, converts
 from unirms.dialects.behaviour import Behaviour, refusing
 from unirms.dialects.calls import read_clip, read_regularizer, write_clip, write_regularizer
@@ -81,7 +83,7 @@ DIALECT = Dialect(
             (name.replace("ClipGrad", "GradientClip"), kind): consequence
             for (name, kind), consequence in PADDLE.behaviour.misread.items()
         },
-        defects=(LOST_ROWS,),
+        defects=(replace(LOST_ROWS, remedy="use sparse=False"),),
     ),
     remarks=("Its kernel has float32 only.",),
 )
