@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,23 @@ class DynamicRun:
     """
 
     def __init__(self, make: Make, params: Arrays) -> None:
+        self._begin = partial(self._make, make, params)
+        self._begin(())
+        self._begun = False
+
+    def _make(self, make: Make, params: Arrays, rows: Collection[str]) -> None:
+        """Make the parameters and the optimizer; the tables of `rows` are called as those of Paddle's Embedding are."""
         self._names = paddle.base.unique_name.UniqueNameGenerator()
         with paddle.utils.unique_name.guard(self._names):
-            self.params = {name: _parameter(value) for name, value in params.items()}
+            self.params = {name: _parameter(value, is_table=name in rows) for name, value in params.items()}
             self.optimizer = make(self.params)
 
     def step(self, grads: Mapping[str, Array | SparseGradient], learning_rate: float | None) -> None:
         """Hand over one gradient for each name, none for the other parameters, and step."""
+        rows = {name for name, grad in grads.items() if isinstance(grad, SparseGradient)}
+        if rows and not self._begun:
+            self._begin(rows)
+        self._begun = True
         if learning_rate is not None:
             self.optimizer.set_lr(learning_rate)
         for name, param in self.params.items():
@@ -256,8 +267,9 @@ class PaddleDriver:
         return Training(losses, {name: np.array(param.numpy()) for name, param in w.items()})
 
 
-def _parameter(value: Array) -> Any:
-    param = paddle.create_parameter(list(value.shape), str(value.dtype))
+def _parameter(value: Array, *, is_table: bool = False) -> Any:
+    name = f"{paddle.utils.unique_name.generate('embedding')}.w_0" if is_table else None
+    param = paddle.create_parameter(list(value.shape), str(value.dtype), name=name)
     param.set_value(value)
     return param
 
