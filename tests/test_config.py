@@ -98,6 +98,59 @@ def test_all_problems_are_named_at_once():
     assert len(caught.value.problems) == 3
 
 
+STEP = {"kind": "step", "initial_learning_rate": 0.1, "step_size": 2}
+PARTS = {  # where a field is, and the config with such a field there
+    "": lambda field: RMSPropConfig(**field),
+    "groups.0.": lambda field: RMSPropConfig(groups=[{"match": "a", **field}]),
+    "clip.0.": lambda field: RMSPropConfig(clip=[{"by": "value", "limit": 1, **field}]),
+    "learning_rate.": lambda field: RMSPropConfig(learning_rate={**STEP, **field}),
+    "learning_rate.schedule.": lambda field: RMSPropConfig(
+        learning_rate={"kind": "sampled", "every": 2, "schedule": {**STEP, **field}}
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PARTS)
+@pytest.mark.parametrize("name", ["schedule", "value", "norm", "number", *schedules.KINDS, "plateau"])
+def test_fields_with_the_names_of_kinds_are_refused_in_their_place(name, place):
+    """Pydantic puts the kinds of schedules and clips into the place of an error, where they are no fields."""
+    with pytest.raises(ConfigError) as caught:
+        PARTS[place]({name: 3})
+    (problem,) = caught.value.problems
+    assert problem.startswith(f"{place}{name}=3 is not a field; ")
+
+
+@pytest.mark.parametrize(
+    ("make", "problem"),
+    [
+        (lambda: ClipByValue(limit=0), "limit=0 is not allowed; limit must be a finite number > 0"),
+        (
+            lambda: ClipByNorm(max_norm=1, by_=2),
+            "by_=2 is not a field; a clip by norm has the fields by, max_norm, eps",
+        ),
+        (lambda: ParameterGroup(match=[]), "match=() is not allowed; match must be a list of at least 1"),
+        (lambda: ParameterGroup(match="a", rh=1), "rh=1 is not a field; did you mean rho?"),
+        (
+            lambda: schedules.Step(initial_learning_rate=-1, step_size=2),
+            "initial_learning_rate=-1 is not allowed; initial_learning_rate must be a finite number >= 0",
+        ),
+        (lambda: schedules.Plateau(initial_learning_rate=1, factor=1), "factor must be a finite number >= 0 and < 1"),
+        (lambda: schedules.Sampled(every=2, schedule="x"), "schedule must be a mapping of fields"),
+        (
+            lambda: schedules.Warmup(warmup_steps=2, after={**STEP, "gamma": -1}),
+            "after.gamma=-1 is not allowed; after.gamma must be a finite number >= 0",
+        ),
+        (lambda: schedules.Piecewise(boundaries=[3, 2], learning_rates=[1, 2, 3]), "boundaries=[3, 2] must increase"),
+    ],
+)
+def test_parts_that_are_made_by_themselves_refuse_in_one_sentence(make, problem):
+    with pytest.raises(ConfigError) as caught:
+        make()
+    assert problem in str(caught.value)
+    assert "pydantic" not in str(caught.value)
+    assert len(caught.value.problems) == 1
+
+
 def test_nesterov_without_momentum_is_refused():
     with pytest.raises(ConfigError, match="nesterov=True needs momentum > 0"):
         RMSPropConfig(nesterov=True)

@@ -836,6 +836,7 @@ PARSED = {
     if not name.endswith(".sh")
 }
 WORDS = sorted({word for text in TEXTS.values() for word in text.split()})
+FIELDS = sorted({*RMSPropConfig.model_fields, *schedules.KINDS, "plateau", "schedule", "value", "norm", "number"})
 junk_text = st.one_of(
     st.text(max_size=40),
     st.lists(st.sampled_from(WORDS) | strategies.tricky, max_size=12).map(" ".join),
@@ -874,7 +875,7 @@ def mutated_data(draw):
         if what == "replace" or (what == "rename" and isinstance(inner, list)):
             inner[key] = draw(strategies.data)
         elif what == "rename":
-            inner[draw(st.sampled_from(WORDS) | st.text(max_size=4))] = inner.pop(key)
+            inner[draw(st.sampled_from(FIELDS) | st.sampled_from(WORDS) | st.text(max_size=4))] = inner.pop(key)
         elif what == "drop" and places:
             inner.pop(key)
         else:

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from unirms.scalars import Number
+from unirms.stated import Stated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,7 +23,7 @@ Arrays = dict[str, "np.ndarray[Any, Any]"]
 Epsilon = Annotated[Number, Field(ge=0)]
 
 
-class _Clip(BaseModel):
+class _Clip(Stated):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 

@@ -35,6 +35,7 @@ from unirms.problems import explain_problems
 from unirms.scalars import AsTuple, Flag, Number, to_tuple
 from unirms.schedules import AnySchedule, Plateau, Schedule
 from unirms.schedules.base import Count, Updates
+from unirms.stated import Stated
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,7 +63,7 @@ NonFinite = Literal["propagate", "skip", "raise"]
 Sparse = Literal["dense", "lazy"]
 
 
-class ParameterGroup(BaseModel):
+class ParameterGroup(Stated):
     """Overrides for the parameters whose name matches `match`; the first group that matches a name wins."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -365,7 +366,7 @@ def _raising_config_errors(validate: Any, value: Any, **kwargs: Any) -> Any:
 def _times(rate: Any, factor: float) -> Any:
     try:
         return rate.scaled(factor) if isinstance(rate, AnySchedule) else rate * factor
-    except ValidationError:
+    except ConfigError:
         raise ConfigError(
             [f"learning_rate_factor={factor} times the learning rate is no finite number; make one of them smaller"]
         ) from None

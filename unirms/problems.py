@@ -8,28 +8,34 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from unirms.clipping import ClipByNorm, ClipByValue
+from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.errors import ConfigError, as_given, did_you_mean
 from unirms.schedules import KINDS, MODELS, Plateau
 
-_KIND: dict[str, type[BaseModel]] = {**dict(zip(KINDS, MODELS, strict=True)), "plateau": Plateau}
-_TAGS = {"value", "norm", "global_norm", "number", "schedule", *_KIND}
+_CLIPS: dict[str, type[BaseModel]] = {"value": ClipByValue, "norm": ClipByNorm, "global_norm": ClipByGlobalNorm}
+_KIND: dict[str, type[BaseModel]] = {**dict(zip(KINDS, MODELS, strict=True)), "plateau": Plateau, **_CLIPS}
+_TAGS = {"number", "schedule", *_KIND}
 
 
-def explain_problems(errors: Sequence[ErrorDetails]) -> list[str]:
-    """Return one sentence for each of pydantic's errors: what was given, what is allowed, what to do."""
-    return [_sentence(error) for error in errors]
+def explain_problems(errors: Sequence[ErrorDetails], part: type[BaseModel] | None = None) -> list[str]:
+    """Return one sentence for each of pydantic's errors: what was given, what is allowed, what to do.
+
+    Args:
+        errors: the errors, of a config.
+        part: the clip, schedule or group that they are of, if it was made by itself.
+    """
+    made = next((kind for kind, model in _KIND.items() if model is part), None)
+    return [_sentence(error, made) for error in errors]
 
 
-def _sentence(error: ErrorDetails) -> str:
-    # Discriminated unions put their tag into the location; only real steps help a reader.
-    steps = [str(step) for step in error["loc"] if step not in _TAGS]
+def _sentence(error: ErrorDetails, made: str | None) -> str:
+    steps, kind = _place(error, made)
     place = ".".join(steps)
     nested = error.get("ctx", {}).get("error")
     if isinstance(nested, ConfigError):  # our own error, raised by a validated copy of a config
         return str(nested)
     if error["type"] == "extra_forbidden":
-        return f"{place}={as_given(error['input'])} is not a field; {_right_field(steps[-1], _kind(error))}"
+        return f"{place}={as_given(error['input'])} is not a field; {_right_field(steps[-1], kind)}"
     if not steps:
         if "=" in error["msg"]:  # of fields that do not agree
             return error["msg"]
@@ -38,38 +44,54 @@ def _sentence(error: ErrorDetails) -> str:
         return f"{place}: {error['msg']}"
     if error["type"] == "missing":
         return f"{place} is missing"
-    return f"{place}={as_given(error['input'])} is not allowed; {place} must be {_allowed(error)}"
+    return f"{place}={as_given(error['input'])} is not allowed; {place} must be {_allowed(error, steps, kind)}"
 
 
-def _allowed(error: ErrorDetails) -> str:
+def _place(error: ErrorDetails, kind: str | None) -> tuple[list[str], str | None]:
+    """Return the steps to where an error is, and the kind of the innermost schedule or clip there, None in none.
+
+    Discriminated unions put their tags between a field and what is in its value; only real steps help a reader. A field
+    that there is not may have the name of a tag.
+    """
+    *way, last = error["loc"] or ("",)
+    steps: list[str] = []
+    in_value = False
+    for step in way if error["type"] == "extra_forbidden" else error["loc"]:
+        if in_value and step in _TAGS:
+            kind = str(step) if step in _KIND else kind
+            in_value = step not in _KIND  # after its kind comes a field of the part
+        else:
+            steps.append(str(step))
+            in_value = True
+    return [*steps, str(last)] if error["type"] == "extra_forbidden" else steps, kind
+
+
+def _allowed(error: ErrorDetails, steps: Sequence[str], kind: str | None) -> str:
     context = error.get("ctx", {})
-    kind = error["type"]
-    if kind == "union_tag_not_found":
+    wrong = error["type"]
+    if wrong == "union_tag_not_found":
         return "a mapping with the field " + str(context.get("discriminator")).replace("'", "")
-    if kind in {"literal_error", "union_tag_invalid"}:
+    if wrong in {"literal_error", "union_tag_invalid"}:
         return "one of " + str(context.get("expected", context.get("expected_tags"))).replace(" or ", ", ")
-    if kind == "not_a_flag":
+    if wrong == "not_a_flag":
         return "True or False"
-    if kind in {"greater_than_equal", "greater_than", "less_than_equal", "less_than", "not_a_number", "not_finite"}:
-        name = next(str(step) for step in reversed(error["loc"]) if isinstance(step, str) and step not in _TAGS)
-        return f"a finite number {_range(name, _kind(error))}".rstrip()
-    if kind == "not_an_integer":
+    if wrong in {"greater_than_equal", "greater_than", "less_than_equal", "less_than", "not_a_number", "not_finite"}:
+        name = next(step for step in reversed(steps) if not step.isdigit())  # that of a list, for what is in it
+        return f"a finite number {_range(name, kind)}".rstrip()
+    if wrong == "not_an_integer":
         return "a whole number"
+    if wrong in {"model_type", "model_attributes_type"}:
+        return "a mapping of fields"
+    if wrong == "too_short":
+        return f"a list of at least {context['min_length']}"
     return error["msg"][0].lower() + error["msg"][1:]
-
-
-def _kind(error: ErrorDetails) -> str | None:
-    """Return the kind of the schedule in which an error is, the innermost; None where it is in none."""
-    return next((str(step) for step in reversed(error["loc"]) if step in _KIND), None)
 
 
 def _range(name: str, kind: str | None) -> str:
     """Return the allowed range of a field of a config, or of a part of it, read off its declaration."""
     from unirms.config import ParameterGroup, RMSPropConfig  # which imports this module
 
-    # A schedule that is made by itself says no kind in the place of its error.
-    everywhere: list[type[BaseModel]] = [RMSPropConfig, ParameterGroup, ClipByValue, ClipByNorm, *_KIND.values()]
-    models = everywhere if kind is None else [_KIND[kind]]
+    models: list[type[BaseModel]] = [RMSPropConfig, ParameterGroup] if kind is None else [_KIND[kind]]
     declared = next(model.model_fields[name] for model in models if name in model.model_fields)
     signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
     found = [*declared.metadata, *_metadata(declared.annotation)]
@@ -86,12 +108,12 @@ def _metadata(annotation: Any) -> Iterator[Any]:
 
 
 def _right_field(name: str, kind: str | None) -> str:
-    """Return what to write instead of a name that no field has; `kind` is that of the schedule it stands in."""
+    """Return what to write instead of a name that no field has; `kind` is that of the part it stands in."""
     from unirms.config import RMSPropConfig
     from unirms.dialects import fields_called
 
     if kind is not None:
-        return f"{kind} has the fields {', '.join(_KIND[kind].model_fields)}"
+        return f"{f'a clip by {kind}' if kind in _CLIPS else kind} has the fields {', '.join(_KIND[kind].model_fields)}"
     foreign = fields_called(name)
     if foreign:
         return "write " + " or ".join(foreign)

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from numbers import Real
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
-
 from unirms.clipping import ClipByGlobalNorm, ClipByNorm, ClipByValue
 from unirms.config import RMSPropConfig
 from unirms.errors import ConfigError, as_given
@@ -139,7 +137,7 @@ def clip_to(kind: type[AnyClip], limit: str, native: str, value: Any) -> AnyClip
     """
     try:
         return kind(**{limit: value})
-    except ValidationError:
+    except ConfigError:
         raise ConfigError(
             [f"{native}={as_given(value)} is not allowed; {native} must be a finite number > 0"]
         ) from None

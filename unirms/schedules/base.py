@@ -12,11 +12,12 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 from unirms.errors import ConfigError
 from unirms.scalars import AsTuple, Number, is_flag, to_number
+from unirms.stated import Stated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -69,7 +70,7 @@ Rates = Annotated[tuple[Rate, ...], AsTuple]
 Boundaries = Annotated[tuple[Updates, ...], AsTuple]
 
 
-class BaseSchedule(BaseModel):
+class BaseSchedule(Stated):
     """A learning rate as a pure function of `t`, the number of completed updates (0 at the first update).
 
     A subclass names its rates in `RATES` (numbers, tuples of them, or schedules) and defines `_at`.

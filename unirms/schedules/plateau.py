@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Annotated, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from unirms.scalars import Number
 from unirms.schedules.base import Factor, Rate, Updates, to_factor
+from unirms.stated import Stated
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,7 +43,7 @@ class PlateauState:
     cooldown: int = 0
 
 
-class Plateau(BaseModel):
+class Plateau(Stated):
     """A rate that is multiplied by `factor` after more than `patience` metrics without an improvement.
 
     A NaN is no improvement, and neither is an infinity of the bad sign, also as the first metric. In mode "rel" a
