@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.optimizers import schedules as native
-from pydantic import ValidationError
 
 from unirms.config import RMSPropConfig
 from unirms.dialects.schedules.keras import CLASSES
@@ -108,7 +107,7 @@ def read(found: Any) -> AnySchedule:
         raise UnsupportedError(f"its learning rate is a {named}, which is not exactly a schedule of unirms")
     try:
         return row.read({name: getattr(found, name) for name in row.arguments})
-    except ValidationError:
+    except ConfigError:
         raise UnsupportedError(f"its {named} has values that no schedule of unirms has: {found.get_config()}") from None
 
 

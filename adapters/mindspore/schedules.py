@@ -12,10 +12,9 @@ from typing import Any
 import mindspore
 import numpy as np
 from mindspore import Tensor, nn, ops
-from pydantic import ValidationError
 
 from unirms.dialects.schedules.mindspore import CLASSES
-from unirms.errors import UnsupportedError
+from unirms.errors import ConfigError, UnsupportedError
 from unirms.schedules import AnySchedule, BaseSchedule
 
 cast, reshape, reduce_sum, gather = ops.Cast(), ops.Reshape(), ops.ReduceSum(), ops.Gather()
@@ -157,6 +156,5 @@ def read(cell: Any) -> AnySchedule:
         raise UnsupportedError(f"its learning rate is a {named}, which is not exactly a schedule of unirms")
     try:
         return row.read({name: getattr(cell, _KEPT_AS.get((named, name), name)) for name in row.arguments})
-    except ValidationError as error:
-        fields = ", ".join(str(problem["loc"][-1]) for problem in error.errors())
-        raise UnsupportedError(f"its {named} has a {fields} that no schedule of unirms has") from None
+    except ConfigError as error:
+        raise UnsupportedError(f"its {named} has values that no schedule of unirms has: {error}") from None

@@ -11,11 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import ValidationError
-
 from unirms.dialects.calls import NativeCall
 from unirms.errors import ConfigError, as_given
-from unirms.problems import explain_problems
 from unirms.schedules import AnySchedule, BaseSchedule, Plateau
 from unirms.schedules.forms import canonical, forms
 
@@ -82,8 +79,8 @@ class ScheduleClass:
         values = self.bound(call)
         try:
             return self.read(values)
-        except ValidationError as error:
-            problems = "; ".join(explain_problems(error.errors(include_url=False)))
+        except ConfigError as error:
+            problems = str(error)
         except TypeError as error:  # text where the row computes with a number
             problems = str(error)
         raise ConfigError([f"{as_given(call)} is no schedule: {problems}"])
