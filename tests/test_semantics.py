@@ -12,6 +12,7 @@ from unirms import (
     ClipByGlobalNorm,
     ClipByNorm,
     ClipByValue,
+    ConfigError,
     Fidelity,
     ParameterGroup,
     RMSPropConfig,
@@ -20,14 +21,15 @@ from unirms import (
     schedules,
 )
 from unirms.registry import FRAMEWORKS
-from unirms.semantics import AXES, differences, kinds, verdict
+from unirms.semantics import AXES, differences, verdict
+from unirms.simplest import simplest
 
 ALL = tuple(dialects.all_dialects())
 RHO = 0.5  # so that a mean square of 1 is forgotten, below 1e-76, within the silence of the third stream
 
 
-def _everyday(scale):
-    """Return weights and gradients of 4 decades, an element among them that never gets one."""
+def _everyday(scale, more=()):
+    """Return weights and gradients of 4 decades, an element among them that never gets one; of more names, too."""
     rng = np.random.default_rng(3)
     scales = scale * 10.0 ** -np.linspace(0, 4, 50)
     weights = {"w": rng.standard_normal(50), "w.gamma": rng.standard_normal(5)}
@@ -37,7 +39,8 @@ def _everyday(scale):
     for grad in grads:
         grad["w"][7] = 0.0
         grad["matrix"] = rng.standard_normal((3, 4)) * scale
-    return weights, grads
+    weights |= {name: rng.standard_normal(2) for name in more}
+    return weights, [grad | {name: rng.standard_normal(2) * scale for name in more} for grad in grads]
 
 
 def _silence():
@@ -48,8 +51,10 @@ def _silence():
     return weights, grads + [{"w": rng.standard_normal(2) * 1e-38, "w.gamma": np.zeros(1)} for _ in range(10)]
 
 
-# The second is for clips that the first stays under.
-STREAMS = (_everyday(1), _everyday(100), _silence())
+# The second is for clips that the first stays under. The last two have, for every glob of the tests of groups and all
+# names beside it, a parameter that nothing else matches.
+MORE_NAMES = ("w.beta", "bias", "bias.gamma")
+STREAMS = (_everyday(1), _everyday(100), _silence(), _everyday(1, MORE_NAMES), _everyday(100, MORE_NAMES))
 
 
 @functools.lru_cache(maxsize=200_000)
@@ -75,13 +80,13 @@ def same(left, right):
     return np.allclose(left, right, rtol=1e-9, atol=1e-13, equal_nan=True)
 
 
-def agree(wanted, actual, *, first=None, changes_rate):
+def agree(wanted, actual, *, first=None, changes_rate, streams=(0, 1, 2)):
     return all(
         same(
             movement(wanted, stream, changes_rate=changes_rate),
             movement(actual, stream, first=first, changes_rate=changes_rate),
         )
-        for stream in range(len(STREAMS))
+        for stream in streams
     )
 
 
@@ -289,50 +294,87 @@ FOR_SOME = {  # of the parameters w, w.gamma and matrix
 }
 
 
+FOR_ALL = {
+    **{name: values for name, values in FOR_SOME.items() if name != "learning_rate_factor"},
+    "nesterov": (False, True),
+    "epsilon_placement": ("outside_sqrt",),
+    "weight_decay_mode": VALUES["weight_decay_mode"],
+    "no_weight_decay": ((), "*", ("*gamma", "w"), ("w", "*gamma"), "*gamma", "matrix"),
+}
+PATTERNS = ("*", "w", "w*", ("w", "matrix"), ("matrix", "w"), "matrix", "w.gamma", ("w.gamma", "w*"))
+
+
+def some(values):
+    return st.fixed_dictionaries({}, optional={name: st.sampled_from(found) for name, found in values.items()})
+
+
+some_groups = st.lists(
+    st.builds(lambda match, own: {"match": match, **own}, st.sampled_from(PATTERNS), some(FOR_SOME)), max_size=3
+)
+
+
 @st.composite
-def grouped(draw):
-    """Return fields of a config with groups, each of which repeats what holds anyway as often as not."""
-    choices = {**FOR_SOME, "weight_decay_mode": VALUES["weight_decay_mode"], "epsilon_placement": ("outside_sqrt",)}
-    choices["no_weight_decay"] = ("*", ("*gamma", "w"), ("w", "*gamma"), "*gamma")
-    fields = draw(st.fixed_dictionaries({}, optional={n: st.sampled_from(v) for n, v in choices.items()}))
-    own = st.fixed_dictionaries({}, optional={n: st.sampled_from(v) for n, v in FOR_SOME.items()})
-    match = st.sampled_from(["*", "w", "w*", ("w", "matrix"), ("matrix", "w"), "matrix"])
-    fields["groups"] = [{"match": draw(match), **one} for one in draw(st.lists(own, max_size=3))]
-    fields.pop("learning_rate_factor", None)
-    return fields
+def pairs(draw):
+    """Return two configs with groups, which repeat what holds anyway as often as not; many differ in little."""
+    left = {"learning_rate": 0.01, "rho": RHO, "epsilon": 1e-3, **draw(some(FOR_ALL)), "groups": draw(some_groups)}
+    right = {**left, "groups": [dict(group) for group in left["groups"]]}
+    for changed in draw(st.lists(st.sampled_from([right, *right["groups"]]), max_size=2)):
+        changed.update(draw(some(FOR_ALL if changed is right else FOR_SOME)))
+    if draw(st.booleans()):
+        right["groups"] = draw(st.permutations(right["groups"]))
+    else:
+        right["groups"] += draw(some_groups.filter(lambda found: len(found) < 2))
+    try:
+        return RMSPropConfig(**left), RMSPropConfig(**right)
+    except ConfigError:
+        return RMSPropConfig(), RMSPropConfig()
 
 
-GROUPED = (grouped(), grouped(), st.sets(st.sampled_from(["groups", "no_weight_decay", "clip", "rho"]), min_size=1))
+def is_shown(config):
+    """Return whether the numbers of every parameter can show what it gets.
+
+    With rho = 0 and epsilon = 0 all steps have one size, and centered they divide by 0, which hides the rest; so does
+    0/0 times a rate of 0. Where nothing moves, nothing is shown.
+    """
+    each = [config.for_parameter(name) for name in STREAMS[3][0]]
+    hidden = any(one.epsilon == 0 and (one.rho == 0 or one.learning_rate == 0) for one in each)
+    hidden |= any(one.rho == 0 and one.centered for one in each)
+    return not hidden and any(one.learning_rate for one in each)
 
 
-def moves(config):
-    return not config.groups or any(group.learning_rate_factor != 0 for group in config.groups)
-
-
-def groups_agree_with_numbers(left, right, changes):
-    one = RMSPropConfig(**{"learning_rate": 0.01, "rho": RHO, "epsilon": 1e-3, **left})
-    other = one.replace(**{name: value for name, value in right.items() if name in changes})
-    each = [kind for config in (one, other) for kind in kinds(config)]
-    # With rho = 0 and epsilon = 0 all steps have one size, and centered they divide by 0, which hides the rest.
-    if any(kind.rho == 0 and (kind.epsilon == 0 or kind.centered) for kind in each) or not (
-        moves(one) and moves(other)
-    ):
+def groups_agree_with_numbers(one, other):
+    if not (is_shown(one) and is_shown(other)):
         return True
-    equal = agree(one, other, changes_rate=True)
+    equal = agree(one, other, changes_rate=True, streams=(3, 4))
     return one.equivalent(other) is other.equivalent(one) is equal
 
 
 @settings(max_examples=100)
-@given(*GROUPED)
-def test_configs_with_groups_are_equivalent_where_their_numbers_are_equal(left, right, changes):
-    assert groups_agree_with_numbers(left, right, changes)
+@given(pairs())
+def test_configs_with_groups_are_equivalent_where_their_numbers_are_equal(pair):
+    assert groups_agree_with_numbers(*pair)
 
 
 @pytest.mark.slow
-@settings(max_examples=4_000)
-@given(*GROUPED)
-def test_very_many_configs_with_groups_are_equivalent_where_their_numbers_are_equal(left, right, changes):
-    assert groups_agree_with_numbers(left, right, changes)
+@settings(max_examples=10_000)
+@given(pairs())
+def test_very_many_configs_with_groups_are_equivalent_where_their_numbers_are_equal(pair):
+    assert groups_agree_with_numbers(*pair)
+
+
+@settings(max_examples=100)
+@given(pairs(), st.sampled_from(["w*", "*gamma", "re:mma$", "?", "[bw]*", "**"]), st.booleans())
+def test_the_simplest_form_of_a_config_means_the_same(pair, pattern, exempting):
+    config = pair[0].replace(
+        groups=[
+            group.model_copy(update={"match": (*group.match, pattern) if index == 1 else group.match})
+            for index, group in enumerate(pair[0].groups)
+        ]
+    )
+    simple = simplest(config, exempting=exempting)
+    assert agree(config, simple, changes_rate=False, streams=(3, 4))
+    assert simplest(simple, exempting=exempting) == simple
+    assert config.equivalent(simple)
 
 
 STEPS = schedules.Step(initial_learning_rate=0.01, step_size=3)
@@ -367,6 +409,43 @@ STEPS = schedules.Step(initial_learning_rate=0.01, step_size=3)
         ),
         ({"clip": APART, "groups": [{"match": "w"}]}, {"clip": JOINT, "groups": [{"match": "w", "clip": JOINT}]}),
         ({"weight_decay": 0.1, "no_weight_decay": "*"}, {}),
+        # A group for all the others is the config; what the config says itself is only what groups inherit.
+        (
+            {"groups": [{"match": "w", "rho": 0.5}, {"match": "*", "rho": 0.5}, {"match": "*"}]},
+            {"rho": 0.5, "groups": []},
+        ),
+        (
+            {"groups": [{"match": "w"}, {"match": "*", "rho": 0.5}]},
+            {"rho": 0.5, "groups": [{"match": "w", "rho": 0.9}]},
+        ),
+        (
+            {"clip": JOINT, "groups": [{"match": "w"}, {"match": "*", "clip": ()}]},
+            {"groups": {"match": "w", "clip": APART}},
+        ),
+        # What a pattern before it covers is not reached, and the order of names is nothing.
+        (
+            {"groups": [{"match": "w*", "rho": 0.5}, {"match": ["w", "w.g*"], "rho": 0.25}]},
+            {"groups": [{"match": "w*", "rho": 0.5}]},
+        ),
+        (
+            {
+                "groups": [
+                    {"match": "w", "rho": 0.5},
+                    {"match": "matrix", "rho": 0.25},
+                    {"match": "w.gamma", "rho": 0.5},
+                ]
+            },
+            {"groups": [{"match": ["w", "w.gamma"], "rho": 0.5}, {"match": "matrix", "rho": 0.25}]},
+        ),
+        # A name that is exempt is one without a decay of its own.
+        (
+            {
+                "weight_decay": 0.1,
+                "no_weight_decay": ["w", "matrix"],
+                "groups": [{"match": "matrix", "weight_decay": 0.1}],
+            },
+            {"weight_decay": 0.1, "groups": [{"match": "w", "weight_decay": 0}]},
+        ),
         (
             {"weight_decay": 0.1, "no_weight_decay": ["w", "*.gamma"]},
             {"weight_decay": 0.1, "no_weight_decay": ["*.gamma", "w", "w"]},
@@ -396,9 +475,15 @@ def test_what_is_said_of_single_parameters_may_be_said_otherwise(a, b):
         (
             {"clip": JOINT, "groups": [{"match": "w", "clip": JOINT}, {"match": "matrix"}]},
             {"clip": JOINT, "groups": [{"match": "w", "clip": JOINT}, {"match": "matrix", "clip": JOINT}]},
-            ["clip", "groups"],
+            ["groups"],
         ),
         ({"clip": APART, "groups": [{"match": "w"}]}, {"clip": JOINT, "groups": [{"match": "w"}]}, ["clip"]),
+        # The first pattern that matches wins.
+        (
+            {"groups": [{"match": "w", "rho": 0.5}, {"match": "w*", "rho": 0.25}]},
+            {"groups": [{"match": "w*", "rho": 0.25}, {"match": "w", "rho": 0.5}]},
+            ["groups"],
+        ),
         # A schedule is another rate; factors of both are the same.
         (
             {"learning_rate": STEPS, "groups": [{"match": "w", "learning_rate_factor": 2}]},

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator
@@ -17,6 +18,8 @@ from pydantic_core import PydanticCustomError
 from unirms.errors import ConfigError, as_given
 from unirms.scalars import AsTuple
 
+EVERY: Final = "*"
+"""The pattern that matches every name."""
 REGEX_PREFIX = "re:"
 LONGEST_SEARCH: Final = 1.0
 """Seconds for a regular expression and a name; honest ones take microseconds."""
@@ -48,6 +51,47 @@ def _found(expression: str, name: str) -> bool:
     except TimeoutError:
         message = f"the regular expression {as_given(expression)} takes more than {LONGEST_SEARCH:g} s for the name"
         raise ConfigError([f"{message} {as_given(name)}; write a simpler one, or a glob"]) from None
+
+
+@lru_cache(maxsize=4096)
+def is_literal(pattern: str) -> bool:
+    """Return whether a pattern is a name, which matches itself alone."""
+    return not pattern.startswith(REGEX_PREFIX) and not set(pattern) & set("*?[")
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Return whether one pattern is known to match every name that another does.
+
+    Of two regular expressions, and of globs with `?` or `[`, only that is known that each covers itself.
+    """
+    if wide in (narrow, EVERY):
+        return True
+    if is_literal(narrow):
+        return matches(narrow, [wide])
+    # Where the text of a glob is matched by letters and stars, whatever its wildcards stand for falls to the stars.
+    texts = (wide, "?["), (narrow, "[")
+    known = not any(text.startswith(REGEX_PREFIX) or set(text) & set(wild) for text, wild in texts)
+    return known and fnmatchcase(narrow, wide)
+
+
+def are_disjoint(one: str, other: str) -> bool:
+    """Return whether it is known that no name matches both patterns: one of them is a name."""
+    return (is_literal(one) and not matches(one, [other])) or (is_literal(other) and not matches(other, [one]))
+
+
+def uncovered(patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Return patterns without those that another of them covers; of equal ones the first."""
+    if any(covers(one, EVERY) for one in patterns):
+        return (EVERY,)
+    different = tuple(dict.fromkeys(patterns))
+    globs = [pattern for pattern in different if not is_literal(pattern)]
+    kept: list[str] = []
+    for index, one in enumerate(different):
+        later = different[index + 1 :]
+        # Two globs that cover each other are the same in other letters ("**" and "*"): the first stays.
+        if not any(wide != one and covers(wide, one) and not (wide in later and covers(one, wide)) for wide in globs):
+            kept.append(one)
+    return tuple(kept)
 
 
 def _expanded(patterns: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -13,10 +13,11 @@ from typing import Any, Final
 
 from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.consequences import Consequence, decay_mode, first_steps, lost_or_added, of_actual, unusable_denominator
+from unirms.names import EVERY
 from unirms.registry import FRAMEWORKS
 from unirms.schedules import AnySchedule, Constant
 from unirms.schedules.forms import canonical
-from unirms.simplest import EVERY, measured_over, measures_groups, simplest
+from unirms.simplest import measured_over, simplest
 
 
 class Fidelity(IntEnum):
@@ -247,18 +248,32 @@ def differences(wanted: RMSPropConfig, actual: RMSPropConfig) -> tuple[Differenc
     if wanted == actual:
         return ()
     given = wanted, actual
-    apart = measures_groups(wanted) or measures_groups(actual)
     rates = wanted.has_constant_rate and actual.has_constant_rate
-    wanted, actual = (simplest(config, apart=apart, rates=rates) for config in (wanted, actual))
+    exempting = bool(wanted.no_weight_decay or actual.no_weight_decay)
+    wanted, actual = (simplest(config, exempting=exempting, rates=rates) for config in given)
     # What still differs after the remedy of another axis counts: a mean square that is filled in is the wanted one.
     remedied = actual.replace(initial_mean_square=wanted.initial_mean_square)
+    fields = {
+        axis.field
+        for axis in AXES
+        if _value(wanted, axis.field) != _value(actual, axis.field) and _matters(axis, wanted, remedied)
+    }
+    fields = _where_given(fields, *given)
     return tuple(
         axis.difference(
             _as_given(given[0], wanted, axis.field), _as_given(given[1], actual, axis.field), axis.fidelity(wanted)
         )
         for axis in AXES
-        if _value(wanted, axis.field) != _value(actual, axis.field) and _matters(axis, wanted, remedied)
+        if axis.field in fields
     )
+
+
+def _where_given(fields: set[str], wanted: RMSPropConfig, actual: RMSPropConfig) -> set[str]:
+    """Return the fields with those of single parameters where their difference was given: they can be said in two."""
+    alike = {name for name in ("groups", "no_weight_decay") if getattr(wanted, name) == getattr(actual, name)}
+    if alike == {"no_weight_decay"} and alike <= fields:
+        return fields - alike | {"groups"}
+    return fields - alike or fields
 
 
 def _value(config: RMSPropConfig, field: str) -> Any:
