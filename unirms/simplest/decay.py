@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unirms.config import ParameterGroup, RMSPropConfig
-from unirms.names import is_literal, matches
+from unirms.names import EVERY, is_literal, matches
 from unirms.simplest.parts import is_still
 
 
@@ -50,6 +50,8 @@ def exempted(config: RMSPropConfig, groups: Sequence[ParameterGroup]) -> RMSProp
     """Return the config that exempts the names of groups without a decay, and none that has a decay of its own."""
     if config.weight_decay == 0:
         return config.replace(no_weight_decay=())
+    if EVERY in groups[-1].match and all(map(is_still, groups)):
+        return config
 
     def is_settled(pattern: str) -> bool:
         owner = _owner(pattern, groups) if is_literal(pattern) else None
