@@ -26,7 +26,7 @@ from .preparing import Preparation, in_each
 from .rule import Rule, add, assign, cast, mul, reshape, select, sub
 from .stock import DIALECT, NAMES, accepted, named_parameters, own_rate
 
-equal, greater_equal, partial = ops.Equal(), ops.GreaterEqual(), ops.Partial()
+equal, greater_equal, partial, depend = ops.Equal(), ops.GreaterEqual(), ops.Partial(), ops.Depend()
 
 
 class UniRMSProp(Preparation, Rule):
@@ -102,7 +102,9 @@ class UniRMSProp(Preparation, Rule):
         if self.gathers:
             sums = self.map_(self._gathered, self.indices, gradients)
             # A branch, not `select` on values: it compiles as fast, and a step takes a half to a tenth of the time.
-            if equal(self.micro_step, self.last_micro_step):
+            # Its condition waits for the shapes of all gradients: with an error of the compiler inside a branch, which
+            # has a thread of its own, MindSpore (2.10) frees Python objects without the GIL and ends the process.
+            if equal(self.micro_step, depend(self.last_micro_step, gradients)):
                 self._update_if_finite(self.map_(self._mean, self.indices, sums))
                 self.map_(self._drop, self.indices, sums)
                 assign(self.micro_step, self.no_micro_step)

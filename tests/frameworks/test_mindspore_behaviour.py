@@ -331,7 +331,9 @@ def test_rows_that_lost_their_places_are_no_gradient(mode, tmp_path, monkeypatch
     table = nn.EmbeddingLookup(5, 2, sparse=True)
     params = table.trainable_params()
     before = params[0].asnumpy().copy()
-    for config in (BASE, BASE.replace(gradient_accumulation_steps=2)):
+    gathering = BASE.replace(gradient_accumulation_steps=2)
+    # Several times: an error inside a branch that is being compiled ends the process, more often than not.
+    for config in (BASE, BASE.replace(non_finite="skip"), *[gathering, gathering.replace(non_finite="skip")] * 10):
         optimizer = unirms.build(config, "mindspore", params)
         with pytest.raises(ValueError, match="another shape than its parameter"):
             optimizer((Tensor(np.ones((1, 2), np.float32)),))
