@@ -503,6 +503,9 @@ def test_a_group_for_all_parameters_is_shown_as_the_value_that_it_sets():
     assert (found.wanted, found.actual) == (0.5, 0.9)
 
 
+SIGNS = {"rho": 0, "epsilon": 0, "weight_decay": 0.125, "weight_decay_mode": "l1"}
+
+
 @pytest.mark.parametrize(
     ("a", "b"),
     [
@@ -517,6 +520,11 @@ def test_a_group_for_all_parameters_is_shown_as_the_value_that_it_sets():
         ({"epsilon": 0, "loss_scale": 8}, {"epsilon": 0}),
         ({"ema_start": 4}, {}),
         ({"clip": ClipByGlobalNorm(max_norm=1, over="group")}, {"clip": ClipByGlobalNorm(max_norm=1)}),
+        ({"clip": [ClipByValue(limit=0.25), ClipByValue(limit=0.5)]}, {"clip": ClipByValue(limit=0.25)}),
+        # Where signs alone are seen, a limit above the L1 decay does not change which of the two is larger.
+        ({**SIGNS, "clip": ClipByValue(limit=0.25)}, SIGNS),
+        ({**SIGNS, "clip": ClipByValue(limit=0.25)}, {**SIGNS, "clip": [ClipByValue(limit=2), ClipByValue(limit=0.5)]}),
+        ({**SIGNS, "weight_decay": 0, "clip": ClipByNorm(max_norm=1)}, {**SIGNS, "weight_decay": 0}),
     ],
 )
 def test_an_axis_counts_only_where_it_changes_numbers(a, b):
@@ -538,6 +546,9 @@ def test_an_axis_counts_only_where_it_changes_numbers(a, b):
         ({"epsilon": 1e-3}, {"loss_scale": 8}),
         # … and with rho = 0 as well, limits of it only beside a decay.
         ({"rho": 0, "epsilon": 0, "weight_decay": 0.125, "weight_decay_mode": "l2"}, {"clip": ClipByValue(limit=0.25)}),
+        (SIGNS, {"clip": ClipByValue(limit=0.125)}),
+        (SIGNS, {"clip": ClipByNorm(max_norm=1)}),
+        ({**SIGNS, "clip": ClipByValue(limit=0.25)}, {"clip": ClipByValue(limit=0.0625)}),
         ({"rho": 0, "epsilon": 1e-3}, {"clip": ClipByValue(limit=0.25)}),
         ({"epsilon": 0}, {"clip": ClipByValue(limit=0.25)}),
         ({"momentum": 0.75}, {"nesterov": True}),

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
+from unirms.clipping import ClipByValue
 from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.consequences import Consequence, decay_mode, first_steps, lost_or_added, of_actual, unusable_denominator
 from unirms.names import EVERY
 from unirms.registry import FRAMEWORKS
 from unirms.schedules import AnySchedule, Constant
 from unirms.schedules.forms import canonical
-from unirms.simplest import measured_over, simplest
+from unirms.simplest import simplest
+from unirms.simplest.clips import measured_over
 
 
 class Fidelity(IntEnum):
@@ -93,16 +95,26 @@ def _mixes_in_weights(config: RMSPropConfig) -> bool:
     return config.weight_decay > 0 and config.weight_decay_mode != "decoupled"
 
 
-def _sees_more_than_signs(config: RMSPropConfig) -> bool:
+def _sees_sizes(config: RMSPropConfig) -> bool:
     """Return whether a gradient's size matters at all: with rho = 0 and epsilon = 0 the update is g / |g|."""
-    return config.rho > 0 or config.epsilon > 0 or config.centered or _mixes_in_weights(config)
+    return config.rho > 0 or config.epsilon > 0 or config.centered
+
+
+def _is_clipped(config: RMSPropConfig) -> bool:
+    """Return whether the clips change an update, and not only the sizes of gradients whose signs alone count.
+
+    Beside an L1 decay, whose sign counts where it is larger, they change none if every limit is larger, too.
+    """
+    if not config.clip or _sees_sizes(config):
+        return bool(config.clip)
+    above = all(isinstance(clip, ClipByValue) and clip.limit > config.weight_decay for clip in config.clip)
+    return _mixes_in_weights(config) and not (config.weight_decay_mode == "l1" and above)
 
 
 def _has_a_scale(config: RMSPropConfig) -> bool:
     """Return whether the size of all gradients matters: g / sqrt(v) alone is the same for g and for 8 g."""
     starts_elsewhere = config.initial_mean_square > 0 and config.rho > 0
-    clips = bool(config.clip) and _sees_more_than_signs(config)
-    return config.epsilon > 0 or starts_elsewhere or _mixes_in_weights(config) or clips
+    return config.epsilon > 0 or starts_elsewhere or _mixes_in_weights(config) or _is_clipped(config)
 
 
 def _edge_only(config: RMSPropConfig) -> Fidelity:
@@ -181,7 +193,8 @@ AXES: tuple[Axis, ...] = (
             added="large gradients are limited",
             changed="large gradients are limited differently",
         ),
-        matters=_sees_more_than_signs,
+        matters=_is_clipped,
+        either_side=True,  # one side has none
     ),
     Axis(
         "gradient_centralization",

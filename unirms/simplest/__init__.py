@@ -8,14 +8,15 @@ converse does not hold for all patterns: of two globs nobody knows whether a nam
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from unirms.clipping import Clip, ClipByGlobalNorm
+from unirms.clipping import ClipByGlobalNorm
 from unirms.config import ParameterGroup, RMSPropConfig
 from unirms.names import EVERY, covers, is_literal, uncovered
+from unirms.simplest.clips import measured_over, with_fewest_clips
 from unirms.simplest.decay import exempted, inherited_decays, with_decay
 from unirms.simplest.order import needed
-from unirms.simplest.parts import STILL, is_global, is_still, is_whole, says, share_nothing
+from unirms.simplest.parts import STILL, is_still, is_whole, says, share_nothing
 
 VALUES: Final = ("rho", "epsilon", "momentum", "centered")
 """What a group inherits from its config whatever its parameters are called."""
@@ -24,8 +25,9 @@ VALUES: Final = ("rho", "epsilon", "momentum", "centered")
 def simplest(config: RMSPropConfig, *, exempting: bool = False, rates: bool = True) -> RMSPropConfig:
     """Return the config that means the same and says the least of single parameters.
 
-    A decay from which all are exempt is none. A group for all other parameters is the config itself. Groups that no
-    parameter reaches, and values that hold anyway, are left out; groups stand by name where their order is nothing.
+    A decay from which all are exempt is none; of limits by value in a row the smallest counts. A group for all other
+    parameters is the config itself. Groups that no parameter reaches, and values that hold anyway, are left out; groups
+    stand by name where their order is nothing.
 
     Args:
         config: the config.
@@ -33,6 +35,7 @@ def simplest(config: RMSPropConfig, *, exempting: bool = False, rates: bool = Tr
         rates: whether the factors of groups become rates where the config has one; not beside a schedule, whose factors
             can be nothing else.
     """
+    config = with_fewest_clips(config)
     config = config.replace(no_weight_decay=uncovered(config.no_weight_decay))
     if EVERY in config.no_weight_decay:
         config = config.replace(weight_decay=0.0)
@@ -55,11 +58,6 @@ def _simpler(config: RMSPropConfig, exempting: bool, rates: bool) -> RMSPropConf
     if len(groups) == 1 and EVERY in groups[0].match:
         return config.for_group(groups[0])
     return config.replace(groups=tuple(groups))
-
-
-def measured_over(clips: tuple[Clip, ...], over: Literal["all", "group"]) -> tuple[Clip, ...]:
-    """Return clips whose global norms are over all parameters, or over each group."""
-    return tuple(clip.model_copy(update={"over": over}) if is_global(clip) else clip for clip in clips)
 
 
 def measures_groups(config: RMSPropConfig) -> bool:
