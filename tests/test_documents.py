@@ -117,6 +117,8 @@ def test_lines_of_json_are_those_of_yaml():
 @given(strategies.data)
 def test_lines_of_any_json_are_those_of_yaml(value):
     text = json.dumps({"a": value}, indent=1, ensure_ascii=False)
+    if set(text) & set("\x85\u2028\u2029"):  # ends of lines in YAML alone
+        return
     try:
         as_json, as_yaml = parse(text, "json"), parse(text, "yaml")
     except ConfigError:  # NaN, or a character that YAML wants escaped

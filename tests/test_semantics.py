@@ -409,6 +409,13 @@ STEPS = schedules.Step(initial_learning_rate=0.01, step_size=3)
         ),
         ({"clip": APART, "groups": [{"match": "w"}]}, {"clip": JOINT, "groups": [{"match": "w", "clip": JOINT}]}),
         ({"weight_decay": 0.1, "no_weight_decay": "*"}, {}),
+        (  # what never moves does not notice where its epsilon stands
+            {"groups": [{"match": "w", "learning_rate": 0}, {"match": "*", "epsilon": 0}]},
+            {
+                "epsilon_placement": "outside_sqrt",
+                "groups": [{"match": "w", "learning_rate": 0}, {"match": "*", "epsilon": 0}],
+            },
+        ),
         # A group for all the others is the config; what the config says itself is only what groups inherit.
         (
             {"groups": [{"match": "w", "rho": 0.5}, {"match": "*", "rho": 0.5}, {"match": "*"}]},

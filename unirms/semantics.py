@@ -20,6 +20,7 @@ from unirms.schedules import AnySchedule, Constant
 from unirms.schedules.forms import canonical
 from unirms.simplest import simplest
 from unirms.simplest.clips import measured_over
+from unirms.simplest.parts import is_still
 
 
 class Fidelity(IntEnum):
@@ -327,9 +328,10 @@ def kinds(config: RMSPropConfig) -> list[RMSPropConfig]:
 
 
 def _heirs(config: RMSPropConfig, field: str) -> list[RMSPropConfig]:
-    """Return of these kinds those that have the value of a field from the config itself."""
+    """Return of these kinds those that move, and have the value of a field from the config itself."""
     rest = [] if any(EVERY in group.match for group in config.groups) else [config]
-    return [*rest, *(config.for_group(group) for group in config.groups if not _has_own(group, field))]
+    moving = (group for group in config.groups if not is_still(group))
+    return [*rest, *(config.for_group(group) for group in moving if not _has_own(group, field))]
 
 
 def _has_own(group: ParameterGroup, field: str) -> bool:
