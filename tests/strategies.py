@@ -162,7 +162,8 @@ def _configs(draw):
     }
     drawn = {name: draw(fields[name]) for name in sorted(draw(st.sets(st.sampled_from(sorted(fields)))))}
     drawn["nesterov"] = drawn.get("nesterov", False) and drawn.get("momentum", 0) > 0
-    drawn["bias_correction"] = drawn.get("bias_correction", False) and drawn.get("rho", 0.9) < 1
+    rhos = [drawn.get("rho", 0.9), *(group.rho for group in drawn.get("groups", ()))]
+    drawn["bias_correction"] = drawn.get("bias_correction", False) and 1 not in rhos
     if drawn.get("gradient_accumulation_steps", 1) > 1 or drawn.get("gradient_centralization", "none") != "none":
         drawn.pop("sparse", None)
     if isinstance(drawn.get("learning_rate"), AnySchedule):
