@@ -1,5 +1,6 @@
 """The documentation is executed, and what is generated in it is what the code says."""
 
+import html
 import os
 import re
 import subprocess
@@ -105,3 +106,18 @@ def test_links_lead_somewhere(name):
     page = ROOT / name
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def test_the_first_table_is_that_of_the_picture():
+    texts = re.findall(r">([^<]*)</text>", (ROOT / "docs" / "parity.svg").read_text(encoding="utf-8"))
+    cells = [html.unescape(text).replace("\xa0", " ").strip().replace("%", " %") for text in texts]
+    shown = [cells[cells.index(f"stock {name}") + 1 :][:5] for name in FRAMEWORKS]
+    ours = cells[cells.index("unirms torch") + 1 :][:5]
+    shown.append([ours[0], *[ours[2]] * 4])  # the largest, which is the same from PyTorch to each of the others
+    rows = [
+        line.replace("*", "").split("|")[2:7] for line in README.splitlines() if re.match(r"\| \*?\*?`.*\d %", line)
+    ]
+    assert [[f"{float(travels):.3f}", *others] for travels, *others in shown] == [
+        [c.strip() for c in row] for row in rows
+    ]
+    assert len(set(ours[2:])) == 1

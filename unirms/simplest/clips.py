@@ -1,4 +1,4 @@
-"""The fewest clips that do the same."""
+"""Clips in other words: the fewest that do the same, and what a global norm is over."""
 
 from __future__ import annotations
 
